@@ -1,0 +1,868 @@
+"""Knowledge distillation on MNIST, whole: a CNN teaches a small MLP what the labels leave out.
+
+    python kd_mnist.py              # teacher, student alone, the same student distilled
+    python kd_mnist.py --help       # every setting
+    python kd_mnist.py --dry-run    # each stage in a few seconds; the numbers mean nothing
+
+The method is Hinton, Vinyals and Dean (2015), "Distilling the Knowledge in a Neural Network",
+arXiv:1503.02531. The first half of this file is the method: models, loss, training, evaluation.
+The second half is plumbing: data, measurements, figures, files, command line.
+Letters in shape comments: N images, C = 10 classes.
+"""
+
+import argparse
+import gzip
+import hashlib
+import http.client
+import io
+import json
+import math
+import os
+import platform
+import socket
+import sys
+import tempfile
+import time
+import zlib
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# ============================================================================== models
+
+
+class TeacherCNN(nn.Module):
+    """Two convolutions and one linear layer: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
+
+    20,490 weights by default, each convolution weight used at hundreds of places of an image.
+    """
+
+    def __init__(self, channels=(16, 32)):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, channels[0], 3, padding=1)
+        self.conv2 = nn.Conv2d(channels[0], channels[1], 3, padding=1)
+        self.linear = nn.Linear(channels[1] * 7 * 7, 10)
+        self.to(memory_format=torch.channels_last)  # the layout CPU convolutions are fastest in
+
+    def forward(self, images):
+        # max(relu(x)) = relu(max(x)): pooling first leaves ReLU a quarter of the work.
+        x = F.relu(F.max_pool2d(self.conv1(images), 2))  # (N, 16, 14, 14)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))  # (N, 32, 7, 7)
+        return self.linear(x.flatten(1))  # (N, 10)
+
+
+class TeacherMLP(nn.Sequential):
+    """The 2015 paper's kind of teacher, wide layers with dropout: images to logits ``(N, 10)``.
+
+    Dropout probabilities are Hinton et al. (2012), "Improving neural networks by preventing
+    co-adaptation of feature detectors": 0.2 on the pixels, 0.5 on the hidden units.
+    """
+
+    def __init__(self, hidden=(1200, 1200), input_dropout=0.2, dropout=0.5):
+        layers = [nn.Flatten(), nn.Dropout(input_dropout)]
+        for n_in, n_out in zip((28 * 28, *hidden), hidden):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*layers, nn.Linear(hidden[-1], 10))
+
+
+class StudentMLP(nn.Sequential):
+    """A plain fully connected network: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
+
+    784 -> 128 -> 10 by default: 101,770 weights, each used once per image.
+    """
+
+    def __init__(self, hidden=(128,)):
+        layers = [nn.Flatten()]
+        for n_in, n_out in zip((28 * 28, *hidden), hidden):
+            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+        super().__init__(*layers, nn.Linear(hidden[-1], 10))
+
+
+# ================================================================================ loss
+
+
+class DistillationLoss(nn.Module):
+    """Hinton, Vinyals and Dean (2015), section 2: soft labels from a teacher, hard from the data.
+
+        alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
+            + (1 - alpha) * cross_entropy(student, labels)
+
+    ``alpha`` in [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the labels.
+    ``temperature`` T > 0 softens both distributions, so that the teacher's small probabilities
+    count. Softening divides the gradient of the first term by about T^2; the factor T^2 puts that
+    back, so that alpha means the same at every T. Both terms are means over the N images: for the
+    divergence that is ``batchmean`` (``mean`` would divide by the C classes too).
+
+    Call with ``student_logits (N, C)``, ``teacher_logits (N, C)`` and ``labels (N,)`` int64; the
+    result is a scalar. No gradient reaches the teacher. ``ValueError`` if the shapes do not match.
+    """
+
+    def __init__(self, temperature=2.0, alpha=0.5):
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"temperature must be positive and finite, not {temperature}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be from 0 to 1, not {alpha}")
+        self.temperature, self.alpha = temperature, alpha
+
+    def forward(self, student_logits, teacher_logits, labels):
+        if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
+            raise ValueError(
+                "student and teacher logits must both be (N, C), not "
+                f"{tuple(student_logits.shape)} and {tuple(teacher_logits.shape)}"
+            )
+        if labels.shape != student_logits.shape[:1]:
+            raise ValueError(
+                f"labels must be (N,) beside logits {tuple(student_logits.shape)}, "
+                f"not {tuple(labels.shape)}"
+            )
+        soft = F.kl_div(  # its first argument is the student, its divergence KL(second || first)
+            F.log_softmax(student_logits / self.temperature, dim=1),
+            F.log_softmax(teacher_logits.detach() / self.temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        hard = F.cross_entropy(student_logits, labels)
+        return self.alpha * self.temperature * self.temperature * soft + (1 - self.alpha) * hard
+
+
+# ============================================================= training and evaluation
+
+
+@torch.no_grad()
+def predict(model, images, batch_size=256):
+    """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode and without gradients."""
+    was_training = model.training
+    model.eval()
+    logits = torch.cat([model(batch) for batch in images.split(batch_size)])
+    model.train(was_training)
+    return logits
+
+
+def accuracy(logits, labels):
+    """Share of the N images whose largest logit is that of their label."""
+    return (logits.argmax(1) == labels).float().mean().item()
+
+
+def shift(images, pixels, which):
+    """Images ``(N, 1, H, W)`` moved by up to ``pixels`` down and across, zeros moved in.
+
+    ``which`` ``(N,)`` names each image's move: there are ``(2 * pixels + 1) ** 2``, row by row.
+    """
+    side, (height, width) = 2 * pixels + 1, images.shape[2:]
+    padded = F.pad(images, [pixels] * 4)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: every move of every image
+    return windows[torch.arange(len(images), device=images.device), :, which // side, which % side]
+
+
+def soft_labels(teacher, images, jitter=0):
+    """The teacher's logits ``(N, C)``; with ``jitter`` ``(N, M, C)``, one row for each of M moves.
+
+    The frozen teacher never changes its answers, so it is asked once, not once an epoch. Row i
+    belongs to image i, whatever order the student learns in.
+    """
+    if not jitter:
+        return predict(teacher, images)
+    moves = torch.arange((2 * jitter + 1) ** 2, device=images.device)
+    each = [predict(teacher, shift(images, jitter, k.expand(len(images)))) for k in moves]
+    return torch.stack(each, dim=1)
+
+
+def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillation_loss=None,
+          seed=0, batch_size=128, lr=1e-3, one_cycle=False, jitter=0, report=print):  # fmt: skip
+    """Train ``model`` with Adam, alone or distilled, and return its history, a dict per epoch.
+
+    ``train_set`` and ``test_set`` are pairs of images ``(N, 1, 28, 28)`` and labels ``(N,)``. The
+    test set is only looked at: nothing is chosen by it. With ``teacher_logits``, which
+    ``soft_labels`` made of the same training images in the same order and with the same
+    ``jitter``, the loss is ``distillation_loss(logits, teacher_logits, labels)``.
+    ``seed`` fixes the batches and the shifts: two calls with one seed see the same images in the
+    same order. ``jitter`` shifts every training image by up to that many pixels, anew each
+    epoch. ``one_cycle`` raises the learning rate to ``lr`` and lowers it to 0 (Smith 2018).
+    Raises ``FloatingPointError`` when the loss stops being a number.
+    """
+    images, labels = train_set
+    device = images.device
+    # A generator of its own: nothing outside this loop can change the order of the batches.
+    generator = torch.Generator(device).manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    schedule = None
+    if one_cycle:
+        steps = epochs * math.ceil(len(images) / batch_size)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
+    history = []
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        total_loss = torch.zeros((), device=device)  # read once an epoch: .item() would wait
+        order = torch.randperm(len(images), generator=generator, device=device)
+        for batch in order.split(batch_size):
+            x, y, rows = images[batch], labels[batch], (batch,)
+            if jitter:
+                moves, size = (2 * jitter + 1) ** 2, (len(batch),)
+                which = torch.randint(moves, size, generator=generator, device=device)
+                x, rows = shift(x, jitter, which), (batch, which)
+            logits = model(x)
+            if teacher_logits is None:  # alone
+                loss = F.cross_entropy(logits, y)
+            else:  # distilled
+                loss = distillation_loss(logits, teacher_logits[rows], y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if schedule:
+                schedule.step()
+            total_loss += loss.detach() * len(batch)
+        mean_loss = total_loss.item() / len(images)
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(f"the loss is {mean_loss} in epoch {epoch}: try a lower lr")
+        seconds = time.perf_counter() - started
+        test_accuracy = accuracy(predict(model, test_set[0]), test_set[1])
+        history.append(
+            dict(epoch=epoch, loss=mean_loss, test_accuracy=test_accuracy, seconds=seconds)
+        )
+        if report:
+            report(epoch, epochs, history[-1])
+    return history
+
+
+# ================================================================================ data
+
+# The shape and the MD5 of the uncompressed content of each of MNIST's four files.
+MNIST_FILES = {
+    "train-images-idx3-ubyte": ((60_000, 28, 28), "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": ((60_000,), "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": ((10_000, 28, 28), "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": ((10_000,), "27ae3e4e09519cfbb04c329615203637"),
+}
+
+
+def fetch_mnist(folder, mirrors=None, timeout=10):
+    """Have torchvision download MNIST and put its four files, once all are whole, into ``folder``.
+
+    A server has ``timeout`` seconds for each answer. The mirrors are tried in turn;
+    ``FileNotFoundError`` gives the last one's reason.
+    """
+    from torchvision.datasets import MNIST
+
+    mirrors = mirrors or [*MNIST.mirrors, "https://storage.googleapis.com/cvdf-datasets/mnist/"]
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout)  # torchvision sets none and would wait for ever
+    try:
+        for mirror in mirrors:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+                    source = type("MNIST", (MNIST,), {"mirrors": [mirror]})
+                    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                        raw = Path(source(unfinished, download=True).raw_folder)
+                    for name in MNIST_FILES:
+                        os.replace(raw / name, folder / name)
+                return
+            except (OSError, RuntimeError, EOFError, http.client.HTTPException) as error:
+                reason = f"{error}".strip().split("\n")[-1] or type(error).__name__
+    finally:
+        socket.setdefaulttimeout(previous)
+    raise FileNotFoundError(f"the download failed ({reason})")
+
+
+def read_idx(path, shape, md5=None):
+    """The bytes of one IDX file, gzipped or not, as a uint8 array of ``shape``.
+
+    ``OSError`` if it is cut short, is of another shape, or has not the content that ``md5`` names.
+    """
+    content = path.read_bytes()
+    header = np.array([0x800 + len(shape), *shape], ">u4").tobytes()
+    try:
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (OSError, EOFError, zlib.error):
+        content = b""
+    if len(content) != len(header) + math.prod(shape) or not content.startswith(header):
+        raise OSError(f"{path} is cut short or no MNIST file: delete it and start again")
+    if md5 and hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+        raise OSError(f"{path} is not MNIST but other data: delete it and start again")
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
+
+
+def load_mnist(data_dir="data"):
+    """MNIST as ``(images, labels), (images, labels)``, training and test; downloaded if need be.
+
+    Images are float32 ``(N, 1, 28, 28)`` from 0 (paper) to 1 (ink), labels int64 ``(N,)``.
+    ``FileNotFoundError`` where it is neither there nor to be had, ``OSError`` where it is damaged.
+    """
+    folder = Path(data_dir) / "MNIST" / "raw"
+
+    def find():
+        return [p for n in MNIST_FILES for p in (folder / n, folder / f"{n}.gz") if p.is_file()]
+
+    if len({path.stem for path in find()}) < 4:
+        print(f"Downloading MNIST (12 MB) to {folder} ...", flush=True)
+        try:
+            fetch_mnist(folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"MNIST is not in {folder} and {error}; put these four files there, "
+                f"gzipped or not: {', '.join(MNIST_FILES)}"
+            ) from None
+    paths = {path.stem: path for path in reversed(find())}  # a plain file goes before a gzipped one
+    arrays = [read_idx(paths[name], *expected) for name, expected in MNIST_FILES.items()]
+    x, y, test_x, test_y = (torch.from_numpy(array.copy()) for array in arrays)
+    images, test_images = (raw.unsqueeze(1).float().div_(255) for raw in (x, test_x))
+    return (images, y.long()), (test_images, test_y.long())
+
+
+def stratified(labels, n, seed=0):
+    """Sorted indices of ``n`` random images, each class in its share of ``labels``."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    return by_class[torch.arange(n) * len(labels) // n].sort().values
+
+
+def hold_out(dataset, n, seed=0):
+    """Split ``(images, labels)`` in two such pairs: the rest, and ``n`` stratified images."""
+    images, labels = dataset
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    held_out[stratified(labels, n, seed)] = True
+    return (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
+
+
+def load_small_digits(seed=0):
+    """scikit-learn's bundled 8x8 digits, enlarged as MNIST shows them: 20x20 pixels inside 28x28.
+
+    1,437 images are for training; the held-out fifth, 360, is the test set.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).float().div(16).unsqueeze(1)
+    images = F.pad(F.interpolate(images, size=(20, 20), mode="bilinear"), [4] * 4)
+    return hold_out((images, torch.from_numpy(digits.target).long()), 360, seed)
+
+
+def load_data(dataset="auto", data_dir="data", seed=0):
+    """``(name, training set, test set)``; "auto" is MNIST or, with a warning, the small digits."""
+    if dataset != "digits":
+        try:
+            return "mnist", *load_mnist(data_dir)
+        except FileNotFoundError as error:
+            if dataset == "mnist":
+                raise
+            print(f"{FALLBACK_WARNING}\nReason: {error}\n", file=sys.stderr, flush=True)
+    return "digits", *load_small_digits(seed)
+
+
+# ============================================================================ measuring
+
+
+def evaluate(logits, labels, teacher_logits):
+    """What the test images say of a model: plain numbers; all but errors and nll are fractions."""
+    from sklearn import metrics
+
+    truth, predicted, digits = labels.cpu().numpy(), logits.argmax(1).cpu().numpy(), range(10)
+    p = logits.cpu().double().softmax(1).numpy()
+    return {
+        "accuracy": float(metrics.accuracy_score(truth, predicted)),
+        "errors": int((truth != predicted).sum()),
+        "nll": float(metrics.log_loss(truth, p, labels=digits)),
+        "agreement": accuracy(logits, teacher_logits.argmax(1)),
+        "confidence": float(p.max(1).mean()),
+        "top3_accuracy": float(metrics.top_k_accuracy_score(truth, p, k=3, labels=digits)),
+        "auc": float(metrics.roc_auc_score(truth, p, multi_class="ovr", labels=digits)),
+        "report": metrics.classification_report(
+            truth, predicted, labels=digits, output_dict=True, zero_division=0
+        ),
+    }
+
+
+def cost(model, images):
+    """Parameters, multiply-adds per image, and milliseconds to classify 1,000 images."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        predict(model, images[:1])
+    thousand = images[torch.arange(1000, device=images.device) % len(images)]
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        predict(model, thousand).cpu()  # .cpu() waits for a GPU to finish
+        times.append(1000 * (time.perf_counter() - started))
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "multiply_adds": counter.get_total_flops() // 2,  # a multiply-add is two operations
+        "ms_per_1000": float(np.median(times[1:])),  # the first one warms up
+    }
+
+
+def mcnemar(wrong_a, wrong_b):
+    """Exact two-sided McNemar test (1947): could two equally good models differ this much?
+
+    ``wrong_a`` and ``wrong_b`` are boolean ``(N,)``, the errors on the same images. Only images
+    that one model gets right and the other wrong count; by chance each way is a coin toss.
+    """
+    only_a, only_b = int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum())
+    n = only_a + only_b
+    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def confidence_interval(differences, level=0.95):
+    """Mean of two or more ``differences`` and the half-width of its Student t interval."""
+    n = len(differences)
+    # Student's density in t = sqrt(df) * tan(angle) is cos(angle) ** (df - 1): no table is needed.
+    angle = np.linspace(0, np.pi / 2, 1_000_001)
+    mass = np.cumsum(np.cos(angle) ** (n - 2))
+    t = math.sqrt(n - 1) * math.tan(angle[np.searchsorted(mass, level * mass[-1])])
+    return float(np.mean(differences)), float(t * np.std(differences, ddof=1) / math.sqrt(n))
+
+
+def average(records):
+    """The mean of records of one shape, number by number; what is equal in all stays as it is."""
+    first = records[0]
+    if isinstance(first, dict):
+        return {key: average([record[key] for record in records]) for key in first}
+    if isinstance(first, list):
+        return [average(items) for items in zip(*records)]
+    return first if all(r == first for r in records) else sum(records) / len(records)
+
+
+def match_omitted(logits, unlabelled_logits, omitted, share=0.1):
+    """Raise the logits of classes a student never saw until it finds them as often as they occur.
+
+    Hinton et al. (2015), section 3, chose this bias on the test set. Here each omitted class gets
+    the bias at which its ``share`` of the *unlabelled* training images falls to it: no label of an
+    omitted class and no test image is read. Returns the corrected ``logits`` and the biases.
+    """
+    bias = torch.zeros(10, device=logits.device)
+    for _ in range(20):  # each omitted class moves the others a little, so go round until they rest
+        for digit in omitted:
+            rivals = unlabelled_logits + bias
+            rivals[:, digit] = -math.inf
+            margin = rivals.max(1).values - unlabelled_logits[:, digit]
+            bias[digit] = margin.sort().values[int(share * len(margin))]
+    return logits + bias, [bias[digit].item() for digit in omitted]
+
+
+def compare(alone, distilled, wrong_alone, wrong_distilled):
+    """The gain of distillation over its paired control, and in plain words what it shows.
+
+    ``alone`` and ``distilled`` are the records of all runs, pair by pair; ``wrong_alone`` and
+    ``wrong_distilled`` ``(N,)`` the errors of the first pair, for the test on its images.
+    """
+    errors = [a["errors"] - d["errors"] for a, d in zip(alone, distilled)]
+    points = [100 * (d["accuracy"] - a["accuracy"]) for a, d in zip(alone, distilled)]
+    p_value, interval = mcnemar(wrong_alone, wrong_distilled), None
+    shown, evidence = p_value < 0.05, f"exact McNemar test on these images: p = {p_value:.2g}"
+    if len(points) > 1:
+        mean, half = confidence_interval(points)
+        shown, interval = abs(mean) > half, [mean - half, mean + half]
+        low_to_high = f"{mean - half:+.2f} to {mean + half:+.2f} points"
+        evidence = f"95 % interval over {len(points)} pairs: {low_to_high}"
+    verdict = ("better" if np.mean(points) > 0 else "worse") if shown else "no difference shown"
+    return {"points": float(np.mean(points)), "errors": float(np.mean(errors)), "p_value": p_value,
+            "interval": interval, "verdict": verdict, "evidence": evidence}  # fmt: skip
+
+
+# ============================================================================== figures
+
+
+def draw_confusion(labels, predicted, title):
+    """Counts of true against predicted digit; only the errors are coloured, so that they show."""
+    import seaborn
+    from matplotlib.figure import Figure
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels.cpu(), predicted.cpu(), labels=range(10))
+    correct = np.eye(10, dtype=bool)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    style = dict(annot=np.where(counts, counts, "").astype(str), fmt="", cbar=False, ax=axes,
+                 linewidths=0.5, linecolor="0.85")  # fmt: skip
+    worst = max(1, counts[~correct].max())
+    seaborn.heatmap(counts, mask=correct, cmap="Reds", vmin=0, vmax=1.5 * worst, **style)
+    seaborn.heatmap(counts, mask=~correct, cmap=["#e8f1e4"], **style)
+    axes.set(xlabel="predicted digit", ylabel="true digit", title=title)
+    return figure
+
+
+def draw_curves(teacher, students, title):
+    """Loss and test accuracy per epoch: each student's mean and sd over runs, the teacher a line.
+
+    ``teacher`` is a history, ``students`` maps a name to the histories of its runs.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for (name, runs), colour in zip(students.items(), ("tab:blue", "tab:orange")):
+        for axes, key, scale in zip(panels, ("loss", "test_accuracy"), (1, 100)):
+            values = scale * np.array([[epoch[key] for epoch in run] for run in runs])
+            mean, sd, epochs = values.mean(0), values.std(0), np.arange(values.shape[1]) + 1
+            axes.plot(epochs, mean, ".-" if len(epochs) <= 50 else "-", color=colour, label=name)
+            axes.fill_between(epochs, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
+    final = 100 * teacher[-1]["test_accuracy"]
+    panels[1].axhline(final, color="black", linestyle="--", label=f"teacher ({final:.2f} %)")
+    panels[0].set(ylabel="training loss (each student's own)", yscale="log")
+    panels[1].set(ylabel="test accuracy in %")
+    for axes in panels:
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    return figure
+
+
+def choose_instructive(teacher_logits, labels, temperature, digits=()):
+    """Indices of up to five test images, of different ``digits``, that softening changes most.
+
+    The teacher is right about them, and at the temperature it tells more than at T = 1.
+    """
+    sure, soft = ((teacher_logits / t).softmax(1).max(1).values for t in (1, temperature))
+    told = (sure - soft).abs() * (teacher_logits.argmax(1) == labels)
+    each = [int((told * (labels == digit)).argmax()) for digit in digits or range(10)]
+    return sorted(each, key=lambda i: -told[i])[:5]
+
+
+def draw_soft_labels(images, teacher_logits, answers, temperature, title):
+    """A row an image: the image, the teacher's probabilities at T = 1 and at T, everyone's answer.
+
+    ``answers`` maps a name to the digits ``(N,)`` it gives the images.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.4 * len(images) + 0.7), layout="constrained")
+    grid = figure.subplots(len(images), 3, width_ratios=(1, 3, 3), squeeze=False)
+    for i, (picture, *bars) in enumerate(grid):
+        picture.imshow(images[i, 0].cpu(), cmap="gray_r")
+        picture.set(xticks=[], yticks=[])
+        says = "\n".join(f"{name}: {digits[i]}" for name, digits in answers.items())
+        picture.set_ylabel(says, rotation=0, ha="right", va="center")
+        for axes, t, colour in zip(bars, (1, temperature), ("0.4", "tab:blue")):
+            axes.bar(range(10), (teacher_logits[i] / t).softmax(0).cpu(), color=colour)
+            axes.set(xticks=range(10), ylim=(0, 1), yticks=(0, 0.5, 1))
+            if i == 0:
+                axes.set_title(f"teacher's probabilities at T = {t:g}")
+    figure.suptitle(title)
+    return figure
+
+
+# ========================================================================= command line
+
+# Epochs of the teacher and of the students. The small digits make 12 updates an epoch, MNIST 469.
+DEFAULT_EPOCHS = {"mnist": (5, 20), "digits": (40, 800)}
+FALLBACK_WARNING = """
+******************************************************************************
+*  WARNING: this is NOT MNIST, which is neither here nor to be downloaded.   *
+*  The results are for scikit-learn's 1,797 small handwritten digits.        *
+******************************************************************************"""
+
+
+def number(kind, low, high=math.inf, above=False):
+    """An argparse type: a finite ``kind`` from ``low`` (or ``above`` it) to ``high``."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value) or (above and value == low):
+            limits = f"{'above' if above else 'from'} {low}" + f" to {high}" * (high < math.inf)
+            noun = "whole number" if kind is int else "finite number"
+            raise argparse.ArgumentTypeError(f"{text} is not a {noun} {limits}")
+        return value
+
+    return parse
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """argparse without the usage before an error: one line says what is wrong."""
+
+    def error(self, message):
+        self.exit(2, f"kd_mnist.py: error: {message}\n")
+
+
+def build_parser():
+    """The command line: every setting with its default and its bounds."""
+    parser = OneLineParser(
+        prog="kd_mnist.py", description=__doc__.split("\n")[0], allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    add, size, unset = parser.add_argument, number(int, 1, 10_000), argparse.SUPPRESS
+    positive, pixels = number(float, 0, above=True), number(int, 0, 4)
+    epochs = ["default: {}, small digits: {}".format(*e) for e in zip(*DEFAULT_EPOCHS.values())]
+    add("--temperature", type=positive, default=2.0, help="T, softens the probabilities")
+    add("--alpha", type=number(float, 0, 1), default=0.5, help="weight of the teacher's term")
+    add("--teacher-epochs", type=size, default=unset, metavar="N", help=epochs[0])
+    add("--student-epochs", type=size, default=unset, metavar="N", help=epochs[1])
+    add("--batch-size", type=number(int, 1), default=128, metavar="N", help="images per update")
+    add("--lr", type=positive, default=1e-3, help="Adam's learning rate, for all models")
+    add("--one-cycle", action="store_true", help="learning rate up to --lr and down to 0")
+    add("--jitter", type=pixels, default=0, metavar="PX", help="shift the teacher's images")
+    add("--student-jitter", type=pixels, default=0, metavar="PX",
+        help="shift the students' too; the teacher answers for the shifted image")  # fmt: skip
+    add("--teacher", choices=("cnn", "mlp"), default="cnn", help="kind of teacher")
+    add("--teacher-channels", type=size, nargs=2, default=[16, 32], metavar="N", help="of the cnn")
+    add("--teacher-hidden", type=size, nargs="+", default=[1200, 1200], metavar="N",
+        help="of the mlp")  # fmt: skip
+    add("--student-hidden", type=size, nargs="+", default=[128], metavar="N", help="layer widths")
+    add("--runs", type=number(int, 1, 1000), default=1, metavar="N", help="pairs of students")
+    add("--no-control", action="store_true", help="leave out the student that learns alone")
+    add("--omit-digits", type=number(int, 0, 9), nargs="+", default=[], metavar="D",
+        help="digits that are kept from the students, not from the teacher")  # fmt: skip
+    add("--holdout", type=number(int, 100), metavar="N",
+        help="test on N training images kept from all models, not on the test set")  # fmt: skip
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, batches and shifts")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+        help="auto: cuda if there is one, else cpu")  # fmt: skip
+    add("--dataset", choices=("auto", "mnist", "digits"), default="auto",
+        help="auto: mnist, or where it cannot be had the small digits")  # fmt: skip
+    add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
+    add("--out-dir", type=Path, default=".", metavar="DIR", help="for the six files")
+    add("--subset", type=number(int, 100), metavar="N", help="train on N images, test on N/6")
+    add("--dry-run", action="store_true", help="300 images, one epoch: only tries every stage")
+    return parser
+
+
+def check_settings(args, parser):
+    """Refuse, before any work, what this machine cannot do; settle the device and the folder."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if args.device == "auto":
+        args.device = "cuda" if cuda else "cpu"
+    if not {"cpu": True, "cuda": cuda, "mps": mps}[args.device]:
+        parser.error(f"argument --device: this machine, or its torch, has no {args.device}")
+    if len(set(args.omit_digits)) > 8:
+        parser.error("argument --omit-digits: at least two digits must be left")
+    if args.data_dir.exists() and not args.data_dir.is_dir():
+        parser.error(f"argument --data-dir: {args.data_dir} is not a folder")
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out_dir).close()
+    except OSError as error:
+        parser.error(f"argument --out-dir: {args.out_dir} cannot be written to: {error.strerror}")
+    if args.dry_run:
+        args.subset, args.teacher_epochs, args.student_epochs = args.subset or 300, 1, 1
+
+
+def choose_images(args, parser, train_set, test_set):
+    """The training and test images that ``--holdout`` and ``--subset`` leave, on the device."""
+    if args.holdout and args.holdout > len(train_set[1]) - 100:
+        parser.error(f"argument --holdout: {args.holdout} of {len(train_set[1])} is too many")
+    if args.holdout:
+        train_set, test_set = hold_out(train_set, args.holdout, args.seed)
+    if args.subset:
+        most = min(len(train_set[1]), 6 * len(test_set[1]) + 5)
+        if args.subset > most:
+            parser.error(f"argument --subset: {args.subset} is more than the {most} there are")
+        train_set = hold_out(train_set, args.subset, args.seed)[1]
+        test_set = hold_out(test_set, args.subset // 6, args.seed)[1]
+    return [tuple(part.to(args.device) for part in chosen) for chosen in (train_set, test_set)]
+
+
+def print_epoch(epoch, epochs, record):
+    """One line an epoch; of a training of more than 100 epochs, some twenty lines in all."""
+    if epochs <= 100 or epoch % (epochs // 20) == 0:
+        print(f"  epoch {epoch:{len(str(epochs))}}/{epochs}   loss {record['loss']:.4f}   "
+              f"test accuracy {100 * record['test_accuracy']:.2f} %   {record['seconds']:.2f} s",
+              flush=True)  # fmt: skip
+
+
+def teach(args, fit, train_set):
+    """Train the teacher, freeze it and ask it for its soft labels: network, logits, history."""
+    print("\nTeacher")
+    torch.manual_seed(args.seed)
+    cnn = args.teacher == "cnn"
+    teacher = TeacherCNN(args.teacher_channels) if cnn else TeacherMLP(args.teacher_hidden)
+    teacher.to(args.device)
+    epochs, seed, jitter = args.teacher_epochs, args.seed, args.jitter
+    history = fit(teacher, train_set, epochs=epochs, seed=seed, jitter=jitter)
+    teacher.requires_grad_(False).eval()
+    logits = soft_labels(teacher, train_set[0], args.student_jitter)
+    # Soft labels beside the wrong images would still teach, only badly: see that they fit.
+    (images, labels), some = (part[::61] for part in train_set), logits[::61]
+    unmoved = some[:, some.shape[1] // 2] if args.student_jitter else some
+    assert accuracy(unmoved, labels) == accuracy(predict(teacher, images), labels)
+    return teacher, logits, history
+
+
+def evaluate_omitted(student, logits, labels, unlabelled, omitted):
+    """How a student does on digits it never saw, as it is and after ``match_omitted``."""
+    corrected, bias = match_omitted(logits, predict(student, unlabelled), omitted)
+    unseen = torch.isin(labels, torch.tensor(omitted, device=labels.device))
+    return {
+        "recognised": accuracy(logits[unseen], labels[unseen]),
+        "recognised_corrected": accuracy(corrected[unseen], labels[unseen]),
+        "errors_corrected": int((corrected.argmax(1) != labels).sum()),
+        "bias": bias,
+    }
+
+
+def learn(args, fit, kinds, train_set, test_set, teacher_test_logits):
+    """Train the students, in pairs that share weights and batches: all records, the first students.
+
+    ``kinds`` maps "distilled" to the teacher's logits for ``train_set`` and "alone" to None.
+    """
+    (images, labels), (test_images, test_labels) = train_set, test_set
+    shown = ~torch.isin(labels, torch.tensor(args.omit_digits, device=labels.device))
+    loss = DistillationLoss(args.temperature, args.alpha)
+    records, students = {kind: [] for kind in kinds}, {}
+    for seed in range(args.seed, args.seed + args.runs):
+        for kind, logits in kinds.items():
+            print(f"\nStudent {kind}" + f", seed {seed}" * (args.runs > 1))
+            torch.manual_seed(seed)
+            student = StudentMLP(args.student_hidden).to(args.device)
+            history = fit(student, (images[shown], labels[shown]), epochs=args.student_epochs,
+                          seed=seed, jitter=args.student_jitter, distillation_loss=loss,
+                          teacher_logits=None if logits is None else logits[shown])  # fmt: skip
+            answers = predict(student, test_images)
+            record = {"seed": seed, **evaluate(answers, test_labels, teacher_test_logits)}
+            if args.omit_digits:
+                record["omitted"] = evaluate_omitted(
+                    student, answers, test_labels, images, args.omit_digits
+                )
+            records[kind].append(record | {"history": history})
+            students.setdefault(kind, student)
+    return records, students
+
+
+def print_results(results, omitted):
+    """The table of the models, the gain with its uncertainty, and the digits left out."""
+    print(f"\n{'':17}{'weights':>10} {'mult-adds':>10}{'ms/1000':>8}{'accuracy':>10}"
+          f"{'errors':>7}{'NLL':>7}{'agrees':>9}")  # fmt: skip
+    models = ("teacher", "student_alone", "student_distilled")
+    rows = {key.replace("_", " "): results[key] for key in models if results[key]}
+    for name, row in rows.items():
+        print(f"{name:17}{row['parameters']:10,} {row['multiply_adds']:10,}"
+              f"{row['ms_per_1000']:8.1f}{100 * row['accuracy']:8.2f} %{row['errors']:7.4g}"
+              f"{row['nll']:7.3f}{100 * row['agreement']:7.1f} %")  # fmt: skip
+    if gain := results.get("gain"):
+        print(f"\nDistillation: {gain['points']:+.2f} points, {-gain['errors'] + 0.0:+.4g} errors: "
+              f"{gain['verdict']}\n({gain['evidence']})")  # fmt: skip
+    students = {name: row for name, row in rows.items() if "runs" in row}
+    for name, row in students.items():
+        values = [100 * run["accuracy"] for run in row["runs"]]
+        if len(values) > 1:
+            mean, sd = np.mean(values), np.std(values, ddof=1)
+            print(f"{name:17} {mean:.2f} ± {sd:.2f} % (mean and sd of {len(values)} runs)")
+    if omitted:
+        print(f"\nDigits kept from the students: {', '.join(map(str, omitted))}")
+    for name, row in students.items() if omitted else ():
+        seen, biases = row["omitted"], ", ".join(f"{b:.1f}" for b in row["omitted"]["bias"])
+        for label, recognised, errors in (
+            (name, seen["recognised"], row["errors"]),
+            (f"  bias {biases}", seen["recognised_corrected"], seen["errors_corrected"]),
+        ):
+            print(f"{label:17} {100 * recognised:5.1f} % of them recognised, {errors:.4g} errors in all")
+
+
+def write_whole(path, write):
+    """Have ``write(file)`` fill the file ``path``, whole or not at all."""
+    content, unfinished = io.BytesIO(), path.with_name(f".{path.name}.{os.getpid()}")
+    write(content)
+    try:
+        unfinished.write_bytes(content.getvalue())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def run(args, parser):
+    """The whole experiment: train, distil, measure, print, draw, write the six files."""
+    started = time.perf_counter()
+    name, *sets = load_data(args.dataset, args.data_dir, args.seed)
+    for setting, default in zip(("teacher_epochs", "student_epochs"), DEFAULT_EPOCHS[name]):
+        vars(args).setdefault(setting, default)
+    train_set, test_set = choose_images(args, parser, *sets)
+    test_images, test_labels = test_set
+    title = {"mnist": "MNIST", "digits": "small digits, not MNIST"}[name]
+    tested = "held-out" if args.holdout else "test"
+    print(f"{title}: {len(train_set[1]):,} training images, {len(test_labels):,} {tested} images, "
+          f"on {args.device}")  # fmt: skip
+
+    fit = partial(train, test_set=test_set, batch_size=args.batch_size, lr=args.lr,
+                  one_cycle=args.one_cycle, report=print_epoch)  # fmt: skip
+    teacher, teacher_logits, teacher_history = teach(args, fit, train_set)
+    teacher_test_logits = predict(teacher, test_images)
+    kinds = {"distilled": teacher_logits}
+    if not args.no_control:
+        kinds = {"alone": None, **kinds}
+    records, students = learn(args, fit, kinds, train_set, test_set, teacher_test_logits)
+
+    packages = {package: version(package) for package in ("torch", "torchvision")}
+    results = {
+        "dataset": name,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "environment": {"python": platform.python_version(), **packages, "device": args.device,
+                        "threads": torch.get_num_threads()},
+        "teacher": evaluate(teacher_test_logits, test_labels, teacher_test_logits)
+        | cost(teacher, test_images) | {"history": teacher_history},
+        "student_alone": None,
+    }  # fmt: skip
+    answers = {"true": test_labels, "teacher": teacher_test_logits.argmax(1)}
+    for kind, student in students.items():
+        costs = cost(student, test_images)
+        results[f"student_{kind}"] = average(records[kind]) | costs | {"runs": records[kind]}
+        answers[kind] = predict(student, test_images).argmax(1)
+    if "alone" in kinds:
+        wrong = [answers[kind] != test_labels for kind in kinds]
+        results["gain"] = compare(records["alone"], records["distilled"], *wrong)
+    print_results(results, args.omit_digits)
+    print(f"\nThe first five {tested} digits")
+    for who, digits in answers.items():
+        print(f"  {who:10}", *digits[:5].tolist())
+
+    some = choose_instructive(teacher_test_logits, test_labels, args.temperature, args.omit_digits)
+    shown = {who: digits[some] for who, digits in answers.items()}
+    histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
+    wrong = (answers["distilled"] != test_labels).sum()
+    figures = {
+        "confusion_matrix": draw_confusion(
+            test_labels, answers["distilled"],
+            f"{title}: distilled student, {wrong} errors in {len(test_labels):,}"),
+        "training_curves": draw_curves(
+            teacher_history, histories, f"{title}: one student, two ways to learn"),
+        "soft_labels": draw_soft_labels(
+            test_images[some], teacher_test_logits[some], shown, args.temperature,
+            f"{title}: what the teacher tells beyond the label"),
+    }  # fmt: skip
+    writers = {f"{key}.png": partial(figure.savefig, dpi=150) for key, figure in figures.items()}
+    text = json.dumps(results, indent=1, allow_nan=False)
+    writers["results.json"] = lambda file: file.write(text.encode())
+    writers["teacher.pt"] = partial(torch.save, teacher.state_dict())
+    writers["student.pt"] = partial(torch.save, students["distilled"].state_dict())
+    for file, write in writers.items():
+        write_whole(args.out_dir / f"{name}_{file}", write)
+    print(f"\nWrote to {args.out_dir.resolve()}:")
+    print(*(f"  {name}_{file}" for file in writers), sep="\n")
+    print(f"{time.perf_counter() - started:.0f} seconds in all.")
+    if args.dry_run:
+        print("This was a dry run: every stage works, and its numbers mean nothing.")
+    if args.dataset == "auto" and name == "digits":
+        print(FALLBACK_WARNING)
+
+
+def main(argv=None):
+    """Run the command line ``argv`` (default: this process's own) and return its exit code."""
+    if argv is None:  # a notebook that this file is pasted into has the kernel's arguments
+        argv = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check_settings(args, parser)
+    try:
+        run(args, parser)
+    except KeyboardInterrupt:
+        print("\nkd_mnist.py: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, FloatingPointError) as error:
+        print(f"kd_mnist.py: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
