@@ -477,7 +477,7 @@ def draw_confusion(labels, predicted, title):
     from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
 
-    counts = confusion_matrix(labels.cpu(), predicted.cpu(), labels=range(10))
+    counts = confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy(), labels=range(10))
     correct = np.eye(10, dtype=bool)
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
@@ -539,12 +539,12 @@ def draw_soft_labels(images, teacher_logits, answers, temperature, title):
     figure = Figure(figsize=(9, 1.4 * len(images) + 0.7), layout="constrained")
     grid = figure.subplots(len(images), 3, width_ratios=(1, 3, 3), squeeze=False)
     for i, (picture, *bars) in enumerate(grid):
-        picture.imshow(images[i, 0].cpu(), cmap="gray_r")
+        picture.imshow(images[i, 0].cpu().numpy(), cmap="gray_r")
         picture.set(xticks=[], yticks=[])
         says = "\n".join(f"{name}: {digits[i]}" for name, digits in answers.items())
         picture.set_ylabel(says, rotation=0, ha="right", va="center")
         for axes, t, colour in zip(bars, (1, temperature), ("0.4", "tab:blue")):
-            axes.bar(range(10), (teacher_logits[i] / t).softmax(0).cpu(), color=colour)
+            axes.bar(range(10), (teacher_logits[i] / t).softmax(0).cpu().numpy(), color=colour)
             axes.set(xticks=range(10), ylim=(0, 1), yticks=(0, 0.5, 1))
             if i == 0:
                 axes.set_title(f"teacher's probabilities at T = {t:g}")
@@ -757,7 +757,7 @@ def print_results(results, omitted):
             (name, seen["recognised"], row["errors"]),
             (f"  bias {biases}", seen["recognised_corrected"], seen["errors_corrected"]),
         ):
-            print(f"{label:17} {100 * recognised:5.1f} % of them recognised, {errors:.4g} errors in all")
+            print(f"{label:17} {100 * recognised:5.1f} % recognised, {errors:.4g} errors in all")
 
 
 def write_whole(path, write):
