@@ -140,7 +140,7 @@ def predict(model, images, batch_size=256):
     """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode and without gradients."""
     was_training = model.training
     model.eval()
-    logits = torch.cat([model(batch) for batch in images.split(batch_size)])
+    logits = torch.cat([model(batch).float() for batch in images.split(batch_size)])
     model.train(was_training)
     return logits
 
@@ -207,7 +207,7 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
                 moves, size = (2 * jitter + 1) ** 2, (len(batch),)
                 which = torch.randint(moves, size, generator=generator, device=device)
                 x, rows = shift(x, jitter, which), (batch, which)
-            logits = model(x)
+            logits = model(x).float()  # bfloat16 under autocast, and the loss needs more
             if teacher_logits is None:  # alone
                 loss = F.cross_entropy(logits, y)
             else:  # distilled
@@ -620,6 +620,7 @@ def build_parser():
     add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, batches and shifts")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="auto: cuda if there is one, else cpu")  # fmt: skip
+    add("--bf16", action="store_true", help="bfloat16 products: fast on CPUs with AMX and on GPUs")
     add("--dataset", choices=("auto", "mnist", "digits"), default="auto",
         help="auto: mnist, or where it cannot be had the small digits")  # fmt: skip
     add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
@@ -854,7 +855,9 @@ def main(argv=None):
     args = parser.parse_args(argv)
     check_settings(args, parser)
     try:
-        run(args, parser)
+        # Cached casts of the weights would outlive the updates inside one context for all.
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16, cache_enabled=False):
+            run(args, parser)
     except KeyboardInterrupt:
         print("\nkd_mnist.py: interrupted", file=sys.stderr)
         return 130
