@@ -135,12 +135,23 @@ class DistillationLoss(nn.Module):
 # ============================================================= training and evaluation
 
 
+def ink(images):
+    """Images as floats, 0 for paper and 1 for ink; floats stay as they are.
+
+    The data set stays in memory as bytes, a quarter of the size, and each batch comes through here.
+    """
+    return images if images.is_floating_point() else images.float() / 255
+
+
 @torch.no_grad()
 def predict(model, images, batch_size=256):
     """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode and without gradients."""
     was_training = model.training
     model.eval()
-    logits = torch.cat([model(batch).float() for batch in images.split(batch_size)])
+    # Filled in place: small results kept between big buffers would leave gaps in memory.
+    logits = torch.empty(len(images), model(ink(images[:1])).shape[1], device=images.device)
+    for batch, rows in zip(images.split(batch_size), logits.split(batch_size)):
+        rows.copy_(model(ink(batch)))
     model.train(was_training)
     return logits
 
@@ -175,16 +186,17 @@ def soft_labels(teacher, images, jitter=0):
 
 
 def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillation_loss=None,
-          seed=0, batch_size=128, lr=1e-3, one_cycle=False, jitter=0, report=print):  # fmt: skip
+          seed=0, batch_size=128, lr=1e-3, one_cycle=False, jitter=0, report=None):  # fmt: skip
     """Train ``model`` with Adam, alone or distilled, and return its history, a dict per epoch.
 
-    ``train_set`` and ``test_set`` are pairs of images ``(N, 1, 28, 28)`` and labels ``(N,)``. The
-    test set is only looked at: nothing is chosen by it. With ``teacher_logits``, which
+    ``train_set`` and ``test_set`` are pairs of images ``(N, 1, 28, 28)``, bytes or floats from 0 to
+    1, and int64 labels ``(N,)``. The test set is only looked at: nothing is chosen by it. With ``teacher_logits``, which
     ``soft_labels`` made of the same training images in the same order and with the same
     ``jitter``, the loss is ``distillation_loss(logits, teacher_logits, labels)``.
     ``seed`` fixes the batches and the shifts: two calls with one seed see the same images in the
     same order. ``jitter`` shifts every training image by up to that many pixels, anew each
     epoch. ``one_cycle`` raises the learning rate to ``lr`` and lowers it to 0 (Smith 2018).
+    ``report(record, epochs)``, if given, is called after each epoch.
     Raises ``FloatingPointError`` when the loss stops being a number.
     """
     images, labels = train_set
@@ -207,7 +219,7 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
                 moves, size = (2 * jitter + 1) ** 2, (len(batch),)
                 which = torch.randint(moves, size, generator=generator, device=device)
                 x, rows = shift(x, jitter, which), (batch, which)
-            logits = model(x).float()  # bfloat16 under autocast, and the loss needs more
+            logits = model(ink(x)).float()  # bfloat16 under autocast, and the loss needs more
             if teacher_logits is None:  # alone
                 loss = F.cross_entropy(logits, y)
             else:  # distilled
@@ -227,7 +239,7 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
             dict(epoch=epoch, loss=mean_loss, test_accuracy=test_accuracy, seconds=seconds)
         )
         if report:
-            report(epoch, epochs, history[-1])
+            report(history[-1], epochs)
     return history
 
 
@@ -292,7 +304,7 @@ def read_idx(path, shape, md5=None):
 def load_mnist(data_dir="data"):
     """MNIST as ``(images, labels), (images, labels)``, training and test; downloaded if need be.
 
-    Images are float32 ``(N, 1, 28, 28)`` from 0 (paper) to 1 (ink), labels int64 ``(N,)``.
+    Images are uint8 ``(N, 1, 28, 28)``, 0 for paper and 255 for ink, labels int64 ``(N,)``.
     ``FileNotFoundError`` where it is neither there nor to be had, ``OSError`` where it is damaged.
     """
     folder = Path(data_dir) / "MNIST" / "raw"
@@ -310,10 +322,11 @@ def load_mnist(data_dir="data"):
                 f"gzipped or not: {', '.join(MNIST_FILES)}"
             ) from None
     paths = {path.stem: path for path in reversed(find())}  # a plain file goes before a gzipped one
-    arrays = [read_idx(paths[name], *expected) for name, expected in MNIST_FILES.items()]
-    x, y, test_x, test_y = (torch.from_numpy(array.copy()) for array in arrays)
-    images, test_images = (raw.unsqueeze(1).float().div_(255) for raw in (x, test_x))
-    return (images, y.long()), (test_images, test_y.long())
+    x, y, test_x, test_y = (
+        torch.from_numpy(read_idx(paths[name], *expected).copy())
+        for name, expected in MNIST_FILES.items()
+    )
+    return (x.unsqueeze(1), y.long()), (test_x.unsqueeze(1), test_y.long())
 
 
 def stratified(labels, n, seed=0):
@@ -340,7 +353,7 @@ def load_small_digits(seed=0):
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images = torch.from_numpy(digits.images).float().div(16).unsqueeze(1)
+    images = torch.from_numpy(digits.images).unsqueeze(1).float() / 16
     images = F.pad(F.interpolate(images, size=(20, 20), mode="bilinear"), [4] * 4)
     return hold_out((images, torch.from_numpy(digits.target).long()), 360, seed)
 
@@ -385,7 +398,7 @@ def cost(model, images):
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        predict(model, images[:1])
+        model(ink(images[:1]))
     thousand = images[torch.arange(1000, device=images.device) % len(images)]
     times = []
     for _ in range(6):
@@ -665,10 +678,10 @@ def choose_images(args, parser, train_set, test_set):
     return [tuple(part.to(args.device) for part in chosen) for chosen in (train_set, test_set)]
 
 
-def print_epoch(epoch, epochs, record):
+def print_epoch(record, epochs):
     """One line an epoch; of a training of more than 100 epochs, some twenty lines in all."""
-    if epochs <= 100 or epoch % (epochs // 20) == 0:
-        print(f"  epoch {epoch:{len(str(epochs))}}/{epochs}   loss {record['loss']:.4f}   "
+    if epochs <= 100 or record["epoch"] % (epochs // 20) == 0:
+        print(f"  epoch {record['epoch']:{len(str(epochs))}}/{epochs}   loss {record['loss']:.4f}   "
               f"test accuracy {100 * record['test_accuracy']:.2f} %   {record['seconds']:.2f} s",
               flush=True)  # fmt: skip
 
@@ -708,23 +721,26 @@ def learn(args, fit, kinds, train_set, test_set, teacher_test_logits):
 
     ``kinds`` maps "distilled" to the teacher's logits for ``train_set`` and "alone" to None.
     """
-    (images, labels), (test_images, test_labels) = train_set, test_set
-    shown = ~torch.isin(labels, torch.tensor(args.omit_digits, device=labels.device))
+    (unlabelled, labels), (test_images, test_labels) = train_set, test_set
+    if args.omit_digits:
+        shown = ~torch.isin(labels, torch.tensor(args.omit_digits, device=labels.device))
+        train_set = unlabelled[shown], labels[shown]
+        kinds = {k: None if logits is None else logits[shown] for k, logits in kinds.items()}
     loss = DistillationLoss(args.temperature, args.alpha)
     records, students = {kind: [] for kind in kinds}, {}
     for seed in range(args.seed, args.seed + args.runs):
-        for kind, logits in kinds.items():
+        for kind, teacher_logits in kinds.items():
             print(f"\nStudent {kind}" + f", seed {seed}" * (args.runs > 1))
             torch.manual_seed(seed)
             student = StudentMLP(args.student_hidden).to(args.device)
-            history = fit(student, (images[shown], labels[shown]), epochs=args.student_epochs,
-                          seed=seed, jitter=args.student_jitter, distillation_loss=loss,
-                          teacher_logits=None if logits is None else logits[shown])  # fmt: skip
+            history = fit(student, train_set, epochs=args.student_epochs, seed=seed,
+                          jitter=args.student_jitter, teacher_logits=teacher_logits,
+                          distillation_loss=loss)  # fmt: skip
             answers = predict(student, test_images)
             record = {"seed": seed, **evaluate(answers, test_labels, teacher_test_logits)}
             if args.omit_digits:
                 record["omitted"] = evaluate_omitted(
-                    student, answers, test_labels, images, args.omit_digits
+                    student, answers, test_labels, unlabelled, args.omit_digits
                 )
             records[kind].append(record | {"history": history})
             students.setdefault(kind, student)

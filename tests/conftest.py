@@ -29,7 +29,7 @@ def fit(tiny):
         torch.manual_seed(seed)
         student = kd_mnist.StudentMLP()
         history = kd_mnist.train(
-            student, *tiny, epochs=epochs, seed=seed, batch_size=batch_size, report=None, **options
+            student, *tiny, epochs=epochs, seed=seed, batch_size=batch_size, **options
         )
         return student, history
 

@@ -152,6 +152,21 @@ def test_predict_is_evaluation_without_gradients_and_leaves_the_mode():
     assert not predict(model.eval(), images).requires_grad and not model.training
 
 
+def test_bytes_and_floats_are_the_same_images(tiny):
+    (images, labels), _ = tiny
+    pixels = (images * 255).round().to(torch.uint8)
+    assert kd_mnist.ink(images) is images
+    assert kd_mnist.ink(pixels).max() <= 1
+    torch.testing.assert_close(kd_mnist.ink(pixels), images, atol=0.51 / 255, rtol=0)
+    weights = []
+    for version in (pixels, pixels.float() / 255):
+        torch.manual_seed(0)
+        student = StudentMLP()
+        kd_mnist.train(student, (version, labels), (version, labels), epochs=1, jitter=1)
+        weights.append(student)
+    assert same_weights(*weights)
+
+
 def test_soft_labels_are_indexed_by_sample_for_every_move(tiny):
     torch.manual_seed(0)
     teacher, images = TeacherCNN(), tiny[0][0][:20]
@@ -255,7 +270,7 @@ def test_each_image_meets_its_own_soft_labels(tiny, monkeypatch, jitter):
         return F.cross_entropy(logits, labels)
 
     kd_mnist.train(
-        student, *tiny, epochs=2, batch_size=32, jitter=jitter, report=None,
+        student, *tiny, epochs=2, batch_size=32, jitter=jitter,
         teacher_logits=kd_mnist.soft_labels(teacher, images, jitter),
         distillation_loss=watching_loss,
     )  # fmt: skip
@@ -321,7 +336,7 @@ def test_a_teacher_matched_to_the_wrong_images_is_noticed(tiny, monkeypatch):
     rows = torch.randperm(150)
     real = kd_mnist.soft_labels
     monkeypatch.setattr(kd_mnist, "soft_labels", lambda *a: real(*a)[rows])
-    fit = kd_mnist.partial(kd_mnist.train, test_set=tiny[1], report=None)
+    fit = kd_mnist.partial(kd_mnist.train, test_set=tiny[1])
     with pytest.raises(AssertionError):
         kd_mnist.teach(args, fit, tiny[0])
 
