@@ -1,3 +1,10 @@
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#     "torch>=2.4", "torchvision>=0.19", "scikit-learn>=1.3", "matplotlib>=3.8", "seaborn>=0.13",
+#     "numpy>=1.26",
+# ]
+# ///
 """Knowledge distillation on MNIST, whole: a CNN teaches a small MLP what the labels leave out.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
@@ -190,12 +197,13 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
     """Train ``model`` with Adam, alone or distilled, and return its history, a dict per epoch.
 
     ``train_set`` and ``test_set`` are pairs of images ``(N, 1, 28, 28)``, bytes or floats from 0 to
-    1, and int64 labels ``(N,)``. The test set is only looked at: nothing is chosen by it. With ``teacher_logits``, which
-    ``soft_labels`` made of the same training images in the same order and with the same
-    ``jitter``, the loss is ``distillation_loss(logits, teacher_logits, labels)``.
-    ``seed`` fixes the batches and the shifts: two calls with one seed see the same images in the
-    same order. ``jitter`` shifts every training image by up to that many pixels, anew each
-    epoch. ``one_cycle`` raises the learning rate to ``lr`` and lowers it to 0 (Smith 2018).
+    1, and int64 labels ``(N,)``. The test set is only looked at: nothing is chosen by it.
+    With ``teacher_logits``, which ``soft_labels`` made of the same training images in the same
+    order and with the same ``jitter``, the loss is ``distillation_loss(logits, teacher_logits,
+    labels)``. ``seed`` fixes the batches and the shifts: two calls with one seed see the same
+    images in the same order. ``jitter`` shifts every training image by up to that many pixels,
+    anew each epoch. ``one_cycle`` raises the learning rate to ``lr`` and lowers it to almost 0
+    (Smith and Topin 2018).
     ``report(record, epochs)``, if given, is called after each epoch.
     Raises ``FloatingPointError`` when the loss stops being a number.
     """
@@ -565,6 +573,125 @@ def draw_soft_labels(images, teacher_logits, answers, temperature, title):
     return figure
 
 
+# ================================================================= handwriting of yours
+
+
+def read_image(path):
+    """The image file as floats from 0 to 1, ``(3, H, W)``, turned as its camera meant it.
+
+    What is transparent becomes light behind a dark drawing and dark behind a light one.
+    """
+    from PIL import Image, ImageOps  # which torchvision and matplotlib bring along
+
+    with Image.open(path) as file:
+        rgba = np.asarray(ImageOps.exif_transpose(file).convert("RGBA"))
+    rgba = torch.from_numpy(rgba.copy()).permute(2, 0, 1) / 255
+    colour, opacity = rgba[:3], rgba[3:]
+    brightness = (colour * opacity).sum() / (3 * opacity.sum()).clamp(min=1e-6)
+    return colour * opacity + (brightness < 0.5).float() * (1 - opacity)
+
+
+def prepare_digit(image):
+    """An image ``(3, H, W)`` as MNIST's makers would have it: ``(1, 28, 28)``, ink 1 on paper 0.
+
+    Whatever differs from the colour of the image's edge is ink, be it darker or lighter. It is
+    fitted into 20x20 pixels, its centre of mass in the middle (LeCun et al. 1998, section III).
+    ``ValueError`` if nothing stands out.
+    """
+    edge = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
+    paper = edge.median(dim=1).values[:, None, None]
+    stroke = (image - paper).abs().amax(0)  # (H, W)
+    if stroke.max() < 0.1:
+        raise ValueError("nothing stands out from the background")
+    stroke = ((stroke / stroke.max() - 0.1) / 0.9).clamp(min=0)  # faint shadows are paper
+    rows, columns = ((stroke > 0.2).any(dim).nonzero()[:, 0] for dim in (1, 0))
+    stroke = stroke[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    size = [max(1, round(20 * side / max(stroke.shape))) for side in stroke.shape]
+    stroke = F.interpolate(stroke[None, None], size=size, mode="bilinear", antialias=True)[0, 0]
+    stroke = stroke / stroke.max()
+    # A margin of 28 all around, then the window whose middle pixel has the centre of mass.
+    down, across = (
+        round(float((stroke.sum(1 - dim) * torch.arange(n)).sum() / stroke.sum())) + 14
+        for dim, n in enumerate(size)
+    )
+    return F.pad(stroke, [28] * 4)[None, down : down + 28, across : across + 28]
+
+
+def load_checkpoint(path):
+    """The network whose weights are in ``path``; its kind and widths are read from their shapes.
+
+    ``OSError`` if the file is not one that this script wrote. Nothing but weights is unpickled.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: train first, with the same --out-dir")
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        hidden = [shape[0] for shape in shapes.values() if len(shape) == 2][:-1]
+        if "conv1.weight" in shapes:
+            model = TeacherCNN((shapes["conv1.weight"][0], shapes["conv2.weight"][0]))
+        else:  # dropout shifts the teacher's first linear layer to place 2
+            model = TeacherMLP(hidden) if "2.weight" in shapes else StudentMLP(hidden)
+        model.load_state_dict(weights)
+    except Exception as error:  # a foreign file can fail in any way
+        raise OSError(f"{path} holds no network of this script") from error
+    return model
+
+
+def draw_predictions(shown, title):
+    """A row an image: as given, as the networks see it, and the probabilities of each network.
+
+    ``shown`` holds ``(image (3, H, W), digit (1, 28, 28), {network: probabilities (10,)})``.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 1.8 * len(shown) + 0.7), layout="constrained")
+    grid = figure.subplots(len(shown), 3, width_ratios=(1, 1, 3), squeeze=False)
+    for (given, seen, bars), (image, digit, networks) in zip(grid, shown):
+        given.imshow(image.permute(1, 2, 0).numpy())
+        seen.imshow(digit[0].numpy(), cmap="gray_r")
+        for place, (name, probabilities) in zip((0, 0.4), networks.items()):
+            bars.bar(np.arange(10) + place, probabilities.numpy(), 0.4, label=name)
+        bars.set(xticks=range(10), ylim=(0, 1))
+        for axes in (given, seen):
+            axes.set(xticks=[], yticks=[])
+    for axes, heading in zip(grid[0], ("as given", "as seen", "probabilities")):
+        axes.set_title(heading)
+    grid[0, 2].legend()
+    figure.suptitle(title)
+    return figure
+
+
+def predict_files(paths, out_dir):
+    """Print what the saved networks make of image files and draw it; the number of failures."""
+    models = {"student": load_checkpoint(out_dir / "mnist_student.pt")}
+    if (out_dir / "mnist_teacher.pt").exists():
+        models["teacher"] = load_checkpoint(out_dir / "mnist_teacher.pt")
+    shown = []
+    for path in paths:
+        try:
+            image = read_image(path)
+            digit = prepare_digit(image)
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = str(error).split("\n")[0]
+            print(f"{path}: cannot be read as a digit: {reason}", file=sys.stderr)
+            continue
+        answers = {who: predict(model, digit[None])[0].softmax(0) for who, model in models.items()}
+        shown.append((image, digit, answers))
+        top = answers["student"].topk(3)
+        likely = ", ".join(f"{d} {100 * p:.1f} %" for p, d in zip(*map(torch.Tensor.tolist, top)))
+        says = f"{path}: {top.indices[0]}   ({likely})"
+        if "teacher" in answers:
+            probability, teacher_digit = answers["teacher"].max(0)
+            says += f"   teacher: {teacher_digit} {100 * probability:.1f} %"
+        print(says)
+    if shown:
+        figure = draw_predictions(shown, "What the networks make of these images")
+        write_whole(out_dir / "mnist_predictions.png", partial(figure.savefig, dpi=100))
+        print(f"Wrote {out_dir / 'mnist_predictions.png'}")
+    return len(paths) - len(shown)
+
+
 # ========================================================================= command line
 
 # Epochs of the teacher and of the students. The small digits make 12 updates an epoch, MNIST 469.
@@ -639,6 +766,8 @@ def build_parser():
     add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
     add("--out-dir", type=Path, default=".", metavar="DIR", help="for the six files")
     add("--subset", type=number(int, 100), metavar="N", help="train on N images, test on N/6")
+    add("--predict", type=Path, nargs="+", metavar="IMAGE",
+        help="no training: read these images with the networks saved in --out-dir")  # fmt: skip
     add("--dry-run", action="store_true", help="300 images, one epoch: only tries every stage")
     return parser
 
@@ -650,7 +779,8 @@ def check_settings(args, parser):
         args.device = "cuda" if cuda else "cpu"
     if not {"cpu": True, "cuda": cuda, "mps": mps}[args.device]:
         parser.error(f"argument --device: this machine, or its torch, has no {args.device}")
-    if len(set(args.omit_digits)) > 8:
+    args.omit_digits = sorted({*args.omit_digits})
+    if len(args.omit_digits) > 8:
         parser.error("argument --omit-digits: at least two digits must be left")
     if args.data_dir.exists() and not args.data_dir.is_dir():
         parser.error(f"argument --data-dir: {args.data_dir} is not a folder")
@@ -681,7 +811,8 @@ def choose_images(args, parser, train_set, test_set):
 def print_epoch(record, epochs):
     """One line an epoch; of a training of more than 100 epochs, some twenty lines in all."""
     if epochs <= 100 or record["epoch"] % (epochs // 20) == 0:
-        print(f"  epoch {record['epoch']:{len(str(epochs))}}/{epochs}   loss {record['loss']:.4f}   "
+        width = len(str(epochs))
+        print(f"  epoch {record['epoch']:{width}}/{epochs}   loss {record['loss']:.4f}   "
               f"test accuracy {100 * record['test_accuracy']:.2f} %   {record['seconds']:.2f} s",
               flush=True)  # fmt: skip
 
@@ -856,6 +987,11 @@ def run(args, parser):
         write_whole(args.out_dir / f"{name}_{file}", write)
     print(f"\nWrote to {args.out_dir.resolve()}:")
     print(*(f"  {name}_{file}" for file in writers), sep="\n")
+    if "ipykernel" in sys.modules:  # in a notebook
+        from IPython.display import Image, display
+
+        display(*(Image(args.out_dir / f"{name}_{key}.png", width=700) for key in figures))
+        print('To change settings: main(["--student-epochs", "5"])')
     print(f"{time.perf_counter() - started:.0f} seconds in all.")
     if args.dry_run:
         print("This was a dry run: every stage works, and its numbers mean nothing.")
@@ -871,6 +1007,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     check_settings(args, parser)
     try:
+        if args.predict:
+            return 1 if predict_files(args.predict, args.out_dir) else 0
         # Cached casts of the weights would outlive the updates inside one context for all.
         with torch.autocast(args.device, torch.bfloat16, enabled=args.bf16, cache_enabled=False):
             run(args, parser)
@@ -884,4 +1022,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if exit_code := main():  # a notebook shows even exit(0) as an error
+        sys.exit(exit_code)
