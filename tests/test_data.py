@@ -199,6 +199,9 @@ def test_stratified_keeps_the_shares_and_the_order():
     assert torch.equal(chosen, chosen.unique())
     assert not torch.equal(chosen, kd_mnist.stratified(labels, 100, seed=1))
     assert torch.equal(kd_mnist.stratified(labels, 1000), torch.arange(1000))
+    for impossible in (0, 1001):
+        with pytest.raises(ValueError, match="1000 images"):
+            kd_mnist.stratified(labels, impossible)
 
 
 def test_hold_out_splits_without_overlap(tiny):

@@ -64,7 +64,7 @@ def test_curves_show_mean_and_spread_and_the_teacher():
     np.testing.assert_allclose(distilled.get_ydata(), [92, 96])
     np.testing.assert_allclose(teacher.get_ydata(), [99, 99])
     band = accuracy.collections[0].get_paths()[0].vertices[:, 1]
-    assert band.min() == pytest.approx(90) and band.max() == pytest.approx(96)
+    assert band.min() == pytest.approx(91 - 2**0.5) and band.max() == pytest.approx(94 + 8**0.5)
     assert len(loss.lines) == 2
     legend = [text.get_text() for text in accuracy.get_legend().get_texts()]
     assert legend == ["student alone", "student distilled", "teacher (99.00 %)"]
@@ -98,3 +98,9 @@ def test_instructive_digits_differ_and_the_teacher_is_right():
     assert (logits[chosen].argmax(1) == labels[chosen]).all()
     only = kd_mnist.choose_instructive(logits, labels, 3.0, digits=[3, 8])
     assert sorted(labels[only].tolist()) == [3, 8]
+
+
+def test_at_temperature_1_the_chosen_digits_still_differ():
+    labels = torch.arange(10).repeat(5)
+    chosen = kd_mnist.choose_instructive(10.0 * torch.eye(10)[labels], labels, 1.0)
+    assert len(set(labels[chosen].tolist())) == 5

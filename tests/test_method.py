@@ -325,6 +325,22 @@ def test_one_cycle_ends_near_zero(fit):
     assert rates[0] < 0.001 and rates[-1] < 1e-5
 
 
+@pytest.mark.parametrize("shape, jitter", [((149, 10), 0), ((150, 9, 10), 0), ((150, 25, 10), 1), ((150, 10), 1)])
+def test_soft_labels_of_another_set_are_refused(fit, shape, jitter):
+    with pytest.raises(ValueError, match="soft labels"):
+        fit(teacher_logits=torch.zeros(shape), distillation_loss=DistillationLoss(), jitter=jitter)
+
+
+def test_a_model_left_in_eval_mode_is_trained_all_the_same(tiny):
+    weights = []
+    for mode in (True, False):
+        torch.manual_seed(0)
+        teacher = TeacherMLP((20,)).train(mode)
+        kd_mnist.train(teacher, *tiny, epochs=1)
+        weights.append(teacher)
+    assert same_weights(*weights)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(fit):
     with pytest.raises(FloatingPointError, match="epoch 1"):
         fit(lr=1e38)
@@ -337,7 +353,7 @@ def test_a_teacher_matched_to_the_wrong_images_is_noticed(tiny, monkeypatch):
     real = kd_mnist.soft_labels
     monkeypatch.setattr(kd_mnist, "soft_labels", lambda *a: real(*a)[rows])
     fit = kd_mnist.partial(kd_mnist.train, test_set=tiny[1])
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="other images"):
         kd_mnist.teach(args, fit, tiny[0])
 
 

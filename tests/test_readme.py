@@ -35,6 +35,7 @@ def somewhere(tmp_path, monkeypatch):
                 picture = np.random.default_rng(i).random((70, 70, 3))
                 matplotlib.image.imsave(folder / f"{i}.png", picture)
     real_train, digits = kd_mnist.train, kd_mnist.load_small_digits()
+    digits = [((255 * images).to(torch.uint8), labels) for images, labels in digits]  # as MNIST is
 
     def short_train(*arguments, epochs, **options):
         return real_train(*arguments, epochs=min(epochs, 2), **options)
