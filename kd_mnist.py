@@ -462,11 +462,11 @@ def average(records):
 
 
 def match_omitted(logits, unlabelled_logits, omitted, share=0.1):
-    """Correct the logits of classes a student never saw so that it finds them one time in ten.
+    """Correct the logits of classes a student never saw so that it finds them in their ``share``.
 
     Hinton et al. (2015), section 3, chose this bias on the test set. Here each omitted class gets
-    the bias at which its ``share`` of the *unlabelled* training images falls to it: no label of an
-    omitted class and no test image is read. Returns the corrected ``logits`` and the biases.
+    the bias at which that share of all training images falls to it, images without their labels:
+    no label of an omitted class and no test image is read. Returns corrected logits and biases.
     """
     bias = torch.zeros(10, device=logits.device)
     for _ in range(20):  # each omitted class moves the others a little, so go round until they rest
@@ -854,9 +854,9 @@ def teach(args, fit, train_set):
     return teacher, logits, history
 
 
-def evaluate_omitted(student, logits, labels, unlabelled, omitted):
+def evaluate_omitted(student, logits, labels, unlabelled, omitted, share):
     """How a student does on digits it never saw, as it is and after ``match_omitted``."""
-    corrected, bias = match_omitted(logits, predict(student, unlabelled), omitted)
+    corrected, bias = match_omitted(logits, predict(student, unlabelled), omitted, share)
     unseen = torch.isin(labels, torch.tensor(omitted, device=labels.device))
     return {
         "recognised": accuracy(logits[unseen], labels[unseen]),
@@ -875,6 +875,7 @@ def learn(args, fit, kinds, train_set, test_set, teacher_test_logits):
     if args.omit_digits:
         shown = ~torch.isin(labels, torch.tensor(args.omit_digits, device=labels.device))
         train_set = unlabelled[shown], labels[shown]
+        share = (1 - len(train_set[1]) / len(labels)) / len(args.omit_digits)  # of each, if alike
         kinds = {k: None if logits is None else logits[shown] for k, logits in kinds.items()}
     loss = DistillationLoss(args.temperature, args.alpha)
     records, students = {kind: [] for kind in kinds}, {}
@@ -890,7 +891,7 @@ def learn(args, fit, kinds, train_set, test_set, teacher_test_logits):
             record = {"seed": seed, **evaluate(answers, test_labels, teacher_test_logits)}
             if args.omit_digits:
                 record["omitted"] = evaluate_omitted(
-                    student, answers, test_labels, unlabelled, args.omit_digits
+                    student, answers, test_labels, unlabelled, args.omit_digits, share
                 )
             records[kind].append(record | {"history": history})
             students.setdefault(kind, student)
