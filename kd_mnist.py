@@ -940,6 +940,24 @@ def write_whole(path, write):
         unfinished.unlink(missing_ok=True)
 
 
+def draw_figures(title, test_set, teacher_logits, answers, histories, args):
+    """The three figures of a run, by the names of their files."""
+    images, labels = test_set
+    some = choose_instructive(teacher_logits, labels, args.temperature, args.omit_digits)
+    shown = {who: digits[some] for who, digits in answers.items()}
+    errors = f"{(answers['distilled'] != labels).sum()} errors in {len(labels):,}"
+    teacher_history = histories.pop("teacher")
+    return {
+        "confusion_matrix.png": draw_confusion(
+            labels, answers["distilled"], f"{title}: distilled student, {errors}"),
+        "training_curves.png": draw_curves(
+            teacher_history, histories, f"{title}: one student, two ways to learn"),
+        "soft_labels.png": draw_soft_labels(
+            images[some], teacher_logits[some], shown, args.temperature,
+            f"{title}: what the teacher tells beyond the label"),
+    }  # fmt: skip
+
+
 def run(args, parser):
     """The whole experiment: train, distil, measure, print, draw, write the six files."""
     started = time.perf_counter()
@@ -952,34 +970,35 @@ def run(args, parser):
     tested = "held-out" if args.holdout else "test"
     print(f"{title}: {len(train_set[1]):,} training images, {len(test_labels):,} {tested} images, "
           f"on {args.device}")  # fmt: skip
+    results = {
+        "dataset": name,
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
+        "environment": {
+            "python": platform.python_version(), "torch": version("torch"),
+            "torchvision": version("torchvision"), "device": args.device,
+            "threads": torch.get_num_threads(),
+        },
+    }  # fmt: skip
 
     fit = partial(train, test_set=test_set, batch_size=args.batch_size, lr=args.lr,
                   one_cycle=args.one_cycle, report=print_epoch)  # fmt: skip
     teacher, teacher_logits, teacher_history = teach(args, fit, train_set)
+    kinds = {"alone": None, "distilled": teacher_logits}
+    if args.no_control:
+        del kinds["alone"]
     teacher_test_logits = predict(teacher, test_images)
-    kinds = {"distilled": teacher_logits}
-    if not args.no_control:
-        kinds = {"alone": None, **kinds}
     records, students = learn(args, fit, kinds, train_set, test_set, teacher_test_logits)
 
-    packages = {package: version(package) for package in ("torch", "torchvision")}
-    results = {
-        "dataset": name,
-        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()},
-        "environment": {"python": platform.python_version(), **packages, "device": args.device,
-                        "threads": torch.get_num_threads()},
-        "teacher": evaluate(teacher_test_logits, test_labels, teacher_test_logits)
-        | cost(teacher, test_images) | {"history": teacher_history},
-        "student_alone": None,
-    }  # fmt: skip
+    results["teacher"] = evaluate(teacher_test_logits, test_labels, teacher_test_logits)
+    results["teacher"] |= cost(teacher, test_images) | {"history": teacher_history}
+    results["student_alone"] = None
     answers = {"true": test_labels, "teacher": teacher_test_logits.argmax(1)}
     for kind, student in students.items():
-        costs = cost(student, test_images)
         mean = {key: value for key, value in average(records[kind]).items() if key != "seed"}
-        results[f"student_{kind}"] = mean | costs | {"runs": records[kind]}
+        results[f"student_{kind}"] = mean | cost(student, test_images) | {"runs": records[kind]}
         answers[kind] = predict(student, test_images).argmax(1)
     if "alone" in kinds:
-        wrong = [answers[kind] != test_labels for kind in kinds]
+        wrong = (answers[kind] != test_labels for kind in kinds)
         results["gain"] = compare(records["alone"], records["distilled"], *wrong)
     print_results(results, args.omit_digits)
     print(f"\nThe first five {tested} digits" + " (first pair of students)" * (args.runs > 1))
@@ -987,36 +1006,23 @@ def run(args, parser):
         print(f"  {who:10}", *digits[:5].tolist())
 
     text = json.dumps(results, indent=1, allow_nan=False).encode()
-    writers = {
+    histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
+    figures = draw_figures(title, test_set, teacher_test_logits, answers,
+                           {"teacher": teacher_history, **histories}, args)  # fmt: skip
+    writers = {key: partial(figure.savefig, dpi=150) for key, figure in figures.items()}
+    writers |= {
         "results.json": lambda file: file.write(text),
         "teacher.pt": partial(torch.save, teacher.state_dict()),
         "student.pt": partial(torch.save, students["distilled"].state_dict()),
     }
-    for file, write in writers.items():  # before the figures, so that these can cost nothing
+    for file, write in reversed(writers.items()):  # what cost most to get is safe first
         write_whole(args.out_dir / f"{name}_{file}", write)
-    some = choose_instructive(teacher_test_logits, test_labels, args.temperature, args.omit_digits)
-    shown = {who: digits[some] for who, digits in answers.items()}
-    histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
-    wrong = (answers["distilled"] != test_labels).sum()
-    figures = {
-        "confusion_matrix": draw_confusion(
-            test_labels, answers["distilled"],
-            f"{title}: distilled student, {wrong} errors in {len(test_labels):,}"),
-        "training_curves": draw_curves(
-            teacher_history, histories, f"{title}: one student, two ways to learn"),
-        "soft_labels": draw_soft_labels(
-            test_images[some], teacher_test_logits[some], shown, args.temperature,
-            f"{title}: what the teacher tells beyond the label"),
-    }  # fmt: skip
-    for key, figure in figures.items():
-        write_whole(args.out_dir / f"{name}_{key}.png", partial(figure.savefig, dpi=150))
     print(f"\nWrote to {args.out_dir.resolve()}:")
-    for file in (*writers, *(f"{key}.png" for key in figures)):
-        print(f"  {name}_{file}")
+    print(*(f"  {name}_{file}" for file in writers), sep="\n")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython.display import Image, display
 
-        display(*(Image(args.out_dir / f"{name}_{key}.png", width=700) for key in figures))
+        display(*(Image(args.out_dir / f"{name}_{file}", width=700) for file in figures))
         print('To change settings: main(["--student-epochs", "5"])')
     print(f"{time.perf_counter() - started:.0f} seconds in all.")
     if args.dry_run:
