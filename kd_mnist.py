@@ -750,13 +750,13 @@ def build_parser():
     pixels, images = number(int, 0, 4), number(int, 100, 60_000)
     epochs = ["default: {}, small digits: {}".format(*e) for e in zip(*DEFAULT_EPOCHS.values())]
     add("--temperature", type=number(float, 0, 1000, above=True), default=2.0,
-        help="T, softens the probabilities")  # fmt: skip
-    add("--alpha", type=number(float, 0, 1), default=0.5, help="weight of the teacher's term")
+        metavar="T", help="softens the probabilities")  # fmt: skip
+    add("--alpha", type=number(float, 0, 1), default=0.5, metavar="A", help="weight of the teacher's term")
     add("--teacher-epochs", type=size, default=unset, metavar="N", help=epochs[0])
     add("--student-epochs", type=size, default=unset, metavar="N", help=epochs[1])
     add("--batch-size", type=number(int, 1, 60_000), default=128, metavar="N",
         help="images per update")  # fmt: skip
-    add("--lr", type=number(float, 0, 1000, above=True), default=1e-3,
+    add("--lr", type=number(float, 0, 1000, above=True), default=1e-3, metavar="R",
         help="Adam's learning rate, for all models")  # fmt: skip
     add("--one-cycle", action="store_true", help="learning rate up to --lr and down again")
     add("--jitter", type=pixels, default=0, metavar="PX", help="shift the teacher's images")
@@ -781,7 +781,8 @@ def build_parser():
         help="auto: mnist, or where it cannot be had the small digits")  # fmt: skip
     add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
     add("--out-dir", type=Path, default=".", metavar="DIR", help="for the six files")
-    add("--subset", type=images, default=0, metavar="N", help="train on N images, test on N/6")
+    add("--subset", type=images, default=0, metavar="N",
+        help="train on N images and test on N/6, 0 is all")  # fmt: skip
     add("--predict", type=Path, nargs="+", default=[], metavar="IMAGE",
         help="no training: read these images with the networks saved in --out-dir")  # fmt: skip
     add("--dry-run", action="store_true", help="300 images, one epoch: only tries every stage")
@@ -1012,8 +1013,8 @@ def run(args, parser):
     writers = {key: partial(figure.savefig, dpi=150) for key, figure in figures.items()}
     writers |= {
         "results.json": lambda file: file.write(text),
-        "teacher.pt": partial(torch.save, teacher.state_dict()),
-        "student.pt": partial(torch.save, students["distilled"].state_dict()),
+        "teacher.pt": partial(torch.save, teacher.cpu().state_dict()),
+        "student.pt": partial(torch.save, students["distilled"].cpu().state_dict()),
     }
     for file, write in reversed(writers.items()):  # what cost most to get is safe first
         write_whole(args.out_dir / f"{name}_{file}", write)
