@@ -751,7 +751,8 @@ def build_parser():
     epochs = ["default: {}, small digits: {}".format(*e) for e in zip(*DEFAULT_EPOCHS.values())]
     add("--temperature", type=number(float, 0, 1000, above=True), default=2.0,
         metavar="T", help="softens the probabilities")  # fmt: skip
-    add("--alpha", type=number(float, 0, 1), default=0.5, metavar="A", help="weight of the teacher's term")
+    add("--alpha", type=number(float, 0, 1), default=0.5, metavar="A",
+        help="weight of the teacher's term")  # fmt: skip
     add("--teacher-epochs", type=size, default=unset, metavar="N", help=epochs[0])
     add("--student-epochs", type=size, default=unset, metavar="N", help=epochs[1])
     add("--batch-size", type=number(int, 1, 60_000), default=128, metavar="N",
