@@ -58,6 +58,8 @@ def record(errors):
         ([20, 22, 21], [10, 11, 12], "better"),
         ([10, 11, 12], [20, 22, 21], "worse"),
         ([20, 10, 15], [10, 20, 16], "no difference shown"),
+        ([11, 12, 13], [10, 10, 10], "no difference shown"),  # 2 points +- 2.48
+        ([12, 13, 14, 15], [10, 10, 10, 11], "better"),  # 3.25 points +- 1.52
     ],
 )
 def test_the_verdict_over_runs_is_that_of_the_paired_interval(alone, distilled, verdict):

@@ -288,6 +288,18 @@ def test_same_seed_same_result_whatever_happens_between(fit):
     assert [e["loss"] for e in history] == [e["loss"] for e in again]
 
 
+def test_only_the_seed_orders_the_batches(tiny):
+    """Whatever state the global generator is in."""
+    weights = []
+    for state in (1, 2):
+        torch.manual_seed(0)
+        student = StudentMLP()
+        torch.manual_seed(state)
+        kd_mnist.train(student, *tiny, epochs=1, seed=5, jitter=1, batch_size=32)
+        weights.append(student)
+    assert same_weights(*weights)
+
+
 def test_evaluating_does_not_change_training(tiny, fit, monkeypatch):
     watched, _ = fit()
     nothing = torch.zeros(60, 10)
