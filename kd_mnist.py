@@ -529,7 +529,8 @@ def draw_curves(teacher, students, title):
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2)
-    for (name, runs), colour in zip(students.items(), ("tab:blue", "tab:orange")):
+    for name, runs in students.items():
+        colour = "tab:blue" if "alone" in name else "tab:orange"
         for axes, key, scale in zip(panels, ("loss", "test_accuracy"), (1, 100)):
             values = scale * np.array([[epoch[key] for epoch in run] for run in runs])
             mean, sd = values.mean(0), values.std(0, ddof=int(len(values) > 1))

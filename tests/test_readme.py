@@ -28,6 +28,10 @@ def somewhere(tmp_path, monkeypatch):
     """An empty folder with the files that README blocks refer to; at most two epochs of training."""
     monkeypatch.chdir(tmp_path)
     torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
+    drawing = np.zeros((60, 60, 3), np.uint8)
+    drawing[10:50, 25:32] = 255
+    for name in ("photo.png", "another.jpg"):
+        matplotlib.image.imsave(name, drawing)
     model = {"accuracy": 0.9, "report": {"8": {"recall": 0.8}}}
     results = dict.fromkeys(("teacher", "student_alone", "student_distilled"), model)
     results["gain"] = {"points": 0.5, "verdict": "better"}
