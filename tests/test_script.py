@@ -304,3 +304,9 @@ def test_help_names_every_default(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert stop.value.code == 0
     assert "default: 20, small digits: 800" in text and "(default: 0.5)" in text
+
+
+def test_the_scripts_metadata_agrees_with_the_requirements():
+    block = SOURCE.split("# /// script\n")[1].split("# ///")[0]
+    declared = ast.literal_eval(block.replace("#", "").split("dependencies =")[1].strip())
+    assert declared == (ROOT / "requirements.txt").read_text().split()
