@@ -27,9 +27,10 @@ import platform
 import socket
 import sys
 import tempfile
+import threading
 import time
 import zlib
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -145,7 +146,7 @@ def ink(images):
 
     The data set stays in memory as bytes, a quarter of the size, and each batch comes through here.
     """
-    return images if images.is_floating_point() else images.float() / 255
+    return images if images.is_floating_point() else images / 255
 
 
 @torch.no_grad()
@@ -435,20 +436,20 @@ def mcnemar(wrong_a, wrong_b):
     ``wrong_a`` and ``wrong_b`` are boolean ``(N,)``, the errors on the same images. Only images
     that one model gets right and the other wrong count; by chance each way is a coin toss.
     """
+    from scipy.stats import binomtest  # scikit-learn brings scipy along
+
     only_a, only_b = int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum())
     n = only_a + only_b
-    tail = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return float(binomtest(only_a, n).pvalue) if n else 1.0
 
 
 def confidence_interval(differences, level=0.95):
     """Mean of two or more ``differences`` and the half-width of its Student t interval."""
-    n = len(differences)
-    # Student's density in t = sqrt(df) * tan(angle) is cos(angle) ** (df - 1): no table is needed.
-    angle = np.linspace(0, np.pi / 2, 1_000_001)
-    mass = np.cumsum(np.cos(angle) ** (n - 2))
-    t = math.sqrt(n - 1) * math.tan(angle[np.searchsorted(mass, level * mass[-1])])
-    return float(np.mean(differences)), float(t * np.std(differences, ddof=1) / math.sqrt(n))
+    from scipy.stats import t
+
+    n, sd = len(differences), np.std(differences, ddof=1)
+    half = t.ppf((1 + level) / 2, n - 1) * sd / math.sqrt(n)
+    return float(np.mean(differences)), float(half)
 
 
 def average(records):
@@ -599,8 +600,11 @@ def read_image(path):
     from PIL import Image, ImageOps  # which torchvision and matplotlib bring along
 
     with Image.open(path) as file:
-        rgba = np.asarray(ImageOps.exif_transpose(file).convert("RGBA"))
-    rgba = torch.from_numpy(rgba.copy()).permute(2, 0, 1) / 255
+        image = ImageOps.exif_transpose(file)
+    if image.mode[0] in "IF":  # grey of more than 8 bits, of which convert() would cut off the rest
+        grey = np.asarray(image, np.float32)
+        image = Image.fromarray((grey * (255 / max(1.0, grey.max()))).clip(0).astype(np.uint8))
+    rgba = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1) / 255
     colour, opacity = rgba[:3], rgba[3:]
     brightness = (colour * opacity).sum() / (3 * opacity.sum()).clamp(min=1e-6)
     return colour * opacity + (brightness < 0.5).float() * (1 - opacity)
@@ -720,17 +724,17 @@ FALLBACK_WARNING = """
 ******************************************************************************"""
 
 
-def number(kind, low, high, above=False):
-    """An argparse type: a ``kind`` from ``low`` (or ``above`` it) to ``high``."""
+def number(kind, low, high):
+    """An argparse type: a ``kind`` from ``low`` to ``high``."""
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high or (above and value == low):
-            noun, start = "whole number" if kind is int else "number", "above" if above else "from"
-            raise argparse.ArgumentTypeError(f"{text} is not a {noun} {start} {low} to {high}")
+        if not low <= value <= high:
+            noun = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text} is not a {noun} from {low} to {high}")
         return value
 
     return parse
@@ -752,7 +756,7 @@ def build_parser():
     add, size, unset = parser.add_argument, number(int, 1, 10_000), argparse.SUPPRESS
     pixels, images = number(int, 0, 4), number(int, 100, 60_000)
     epochs = ["default: {}, small digits: {}".format(*e) for e in zip(*DEFAULT_EPOCHS.values())]
-    add("--temperature", type=number(float, 0, 1000, above=True), default=2.0,
+    add("--temperature", type=number(float, 0.01, 1000), default=2.0,
         metavar="T", help="softens the probabilities")  # fmt: skip
     add("--alpha", type=number(float, 0, 1), default=0.5, metavar="A",
         help="weight of the teacher's term")  # fmt: skip
@@ -760,7 +764,7 @@ def build_parser():
     add("--student-epochs", type=size, default=unset, metavar="N", help=epochs[1])
     add("--batch-size", type=number(int, 1, 60_000), default=128, metavar="N",
         help="images per update")  # fmt: skip
-    add("--lr", type=number(float, 0, 1000, above=True), default=1e-3, metavar="R",
+    add("--lr", type=number(float, 1e-8, 1000), default=1e-3, metavar="R",
         help="Adam's learning rate, for all models")  # fmt: skip
     add("--one-cycle", action="store_true", help="learning rate up to --lr and down again")
     add("--jitter", type=pixels, default=0, metavar="PX", help="shift the teacher's images")
@@ -780,7 +784,8 @@ def build_parser():
     add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, batches, shifts, splits")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
         help="auto: cuda if there is one, else cpu")  # fmt: skip
-    add("--bf16", action="store_true", help="bfloat16 products: fast on CPUs with AMX and on GPUs")
+    add("--bf16", nargs="?", choices=("auto", "none", "teacher", "all"), default="auto", const="all",
+        help="whose products are bfloat16; auto: the teacher's on CPUs with AMX")  # fmt: skip
     add("--dataset", choices=("auto", "mnist", "digits"), default="auto",
         help="auto: mnist, or where it cannot be had the small digits")  # fmt: skip
     add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
@@ -800,6 +805,9 @@ def check_settings(args, parser):
         args.device = "cuda" if cuda else "cpu"
     if not {"cpu": True, "cuda": cuda, "mps": mps}[args.device]:
         parser.error(f"argument --device: this machine, or its torch, has no {args.device}")
+    if args.bf16 == "auto":  # only recent versions of torch can tell
+        able = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+        args.bf16 = "teacher" if able and args.device == "cpu" else "none"
     args.omit_digits = sorted({*args.omit_digits})
     if len(args.omit_digits) > 8:
         parser.error("argument --omit-digits: at least two digits must be left")
@@ -832,18 +840,62 @@ def choose_images(args, parser, train_set, test_set):
     return [tuple(part.to(args.device) for part in chosen) for chosen in (train_set, test_set)]
 
 
+def say(line, end="\n"):
+    """Print a line, on a terminal in the place of the progress line, if there is one."""
+    print(f"\r{'':30}\r" * sys.stdout.isatty() + line, end=end, flush=True)
+
+
+@contextmanager
+def progress_line(started, total):
+    """On a terminal, show every second how long the run takes already and, of ``total``, in all."""
+    done = threading.Event()
+
+    def tick():
+        while not done.wait(1):
+            of = f" of about {total[0]:.0f} s" if total else " s"
+            say(f"  {time.perf_counter() - started:.0f}{of} ...", end="")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    if sys.stdout.isatty():
+        ticker.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if ticker.ident:
+            ticker.join()
+            say("", end="")
+
+
 def print_epoch(record, epochs):
     """One line an epoch; of a training of more than 100 epochs, some twenty lines in all."""
     if epochs <= 100 or record["epoch"] % (epochs // 20) == 0 or record["epoch"] == epochs:
         width = len(str(epochs))
-        print(f"  epoch {record['epoch']:{width}}/{epochs}   loss {record['loss']:.4f}   "
-              f"test accuracy {100 * record['test_accuracy']:.2f} %   {record['seconds']:.2f} s",
-              flush=True)  # fmt: skip
+        say(f"  epoch {record['epoch']:{width}}/{epochs}   loss {record['loss']:.4f}   "
+            f"test accuracy {100 * record['test_accuracy']:.2f} %   {record['seconds']:.2f} s")
+
+
+def foresee_students(args, train_set):
+    """The seconds that all students will take, from a trial of 20 updates."""
+    images, labels = (part[: 20 * args.batch_size] for part in train_set)
+    trial = train(StudentMLP(args.student_hidden).to(args.device), (images, labels),
+                  (images[:1], labels[:1]), epochs=2, batch_size=args.batch_size,
+                  jitter=args.student_jitter)  # fmt: skip
+    epochs = (1 if args.no_control else 2) * args.runs * args.student_epochs
+    # A fifth more, for the soft term of the loss and for the test after each epoch.
+    return 1.2 * epochs * trial[-1]["seconds"] * len(train_set[1]) / len(labels)
+
+
+def half_precision(args, *choices):
+    """A context of bfloat16 products if ``args.bf16`` is one of ``choices``, else without effect."""
+    on = args.bf16 in choices
+    # Cached casts of the weights would outlive the updates inside one context for all.
+    return torch.autocast(args.device if on else "cpu", torch.bfloat16, on, cache_enabled=False)
 
 
 def teach(args, fit, train_set):
     """Train the teacher, freeze it and ask it for its soft labels: network, logits, history."""
-    print("\nTeacher")
+    say("\nTeacher")
     torch.manual_seed(args.seed)
     cnn = args.teacher == "cnn"
     teacher = TeacherCNN(args.teacher_channels) if cnn else TeacherMLP(args.teacher_hidden)
@@ -851,7 +903,10 @@ def teach(args, fit, train_set):
     history = fit(teacher, train_set, epochs=args.teacher_epochs, seed=args.seed,
                   jitter=args.jitter)  # fmt: skip
     teacher.requires_grad_(False).eval()
+    started = time.perf_counter()
     logits = soft_labels(teacher, train_set[0], args.student_jitter)
+    say(f"  its soft labels for {logits[..., 0].numel():,} images   "
+        f"{time.perf_counter() - started:.2f} s")  # fmt: skip
     # Soft labels beside the wrong images would still teach, only badly: see that they fit.
     some = logits[::61, logits.shape[1] // 2] if args.student_jitter else logits[::61]
     asked = predict(teacher, train_set[0][::61])
@@ -886,7 +941,7 @@ def learn(args, fit, kinds, train_set, test_set, teacher_test_logits):
     records, students = {kind: [] for kind in kinds}, {}
     for seed in range(args.seed, args.seed + args.runs):
         for kind, teacher_logits in kinds.items():
-            print(f"\nStudent {kind}" + f", seed {seed}" * (args.runs > 1))
+            say(f"\nStudent {kind}" + f", seed {seed}" * (args.runs > 1))
             torch.manual_seed(seed)
             student = StudentMLP(args.student_hidden).to(args.device)
             history = fit(student, train_set, epochs=args.student_epochs, seed=seed,
@@ -941,17 +996,18 @@ def write_whole(path, write):
     try:
         unfinished.write_bytes(content.getvalue())
         os.replace(unfinished, path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def draw_figures(title, test_set, teacher_logits, answers, histories, args):
+def draw_figures(title, test_set, teacher_logits, answers, teacher_history, histories, args):
     """The three figures of a run, by the names of their files."""
     images, labels = test_set
     some = choose_instructive(teacher_logits, labels, args.temperature, args.omit_digits)
     shown = {who: digits[some] for who, digits in answers.items()}
     errors = f"{(answers['distilled'] != labels).sum()} errors in {len(labels):,}"
-    teacher_history = histories.pop("teacher")
     return {
         "confusion_matrix.png": draw_confusion(
             labels, answers["distilled"], f"{title}: distilled student, {errors}"),
@@ -985,23 +1041,38 @@ def run(args, parser):
         },
     }  # fmt: skip
 
-    fit = partial(train, test_set=test_set, batch_size=args.batch_size, lr=args.lr,
-                  one_cycle=args.one_cycle, report=print_epoch)  # fmt: skip
-    teacher, teacher_logits, teacher_history = teach(args, fit, train_set)
-    kinds = {"alone": None, "distilled": teacher_logits}
-    if args.no_control:
-        del kinds["alone"]
-    teacher_test_logits = predict(teacher, test_images)
-    records, students = learn(args, fit, kinds, train_set, test_set, teacher_test_logits)
+    total = []  # seconds of the whole run, once they can be told
+    with half_precision(args, "all"):
+        students_take = foresee_students(args, train_set)
 
-    results["teacher"] = evaluate(teacher_test_logits, test_labels, teacher_test_logits)
-    results["teacher"] |= cost(teacher, test_images) | {"history": teacher_history}
-    results["student_alone"] = None
-    answers = {"true": test_labels, "teacher": teacher_test_logits.argmax(1)}
-    for kind, student in students.items():
-        mean = {key: value for key, value in average(records[kind]).items() if key != "seed"}
-        results[f"student_{kind}"] = mean | cost(student, test_images) | {"runs": records[kind]}
-        answers[kind] = predict(student, test_images).argmax(1)
+    def report(record, epochs):
+        print_epoch(record, epochs)
+        if not total:  # the soft labels take a third of an epoch a move, tables and figures 4 s
+            epochs_left = args.teacher_epochs - 1 + (2 * args.student_jitter + 1) ** 2 / 3
+            left = epochs_left * record["seconds"] + students_take + 4
+            total.append(time.perf_counter() - started + left)
+            say(f"  about {left:.0f} seconds are left")
+
+    fit = partial(train, test_set=test_set, batch_size=args.batch_size, lr=args.lr,
+                  one_cycle=args.one_cycle, report=report)  # fmt: skip
+    with progress_line(started, total):
+        with half_precision(args, "teacher", "all"):
+            teacher, teacher_logits, teacher_history = teach(args, fit, train_set)
+            teacher_test_logits = predict(teacher, test_images)
+            results["teacher"] = evaluate(teacher_test_logits, test_labels, teacher_test_logits)
+            results["teacher"] |= cost(teacher, test_images) | {"history": teacher_history}
+        kinds = {"distilled": teacher_logits}
+        if not args.no_control:
+            kinds = {"alone": None} | kinds
+        results["student_alone"] = None
+        answers = {"true": test_labels, "teacher": teacher_test_logits.argmax(1)}
+        with half_precision(args, "all"):
+            records, students = learn(args, fit, kinds, train_set, test_set, teacher_test_logits)
+            for kind, student in students.items():
+                mean = {key: x for key, x in average(records[kind]).items() if key != "seed"}
+                results[f"student_{kind}"] = mean | cost(student, test_images)
+                results[f"student_{kind}"]["runs"] = records[kind]
+                answers[kind] = predict(student, test_images).argmax(1)
     if "alone" in kinds:
         wrong = (answers[kind] != test_labels for kind in kinds)
         results["gain"] = compare(records["alone"], records["distilled"], *wrong)
@@ -1012,8 +1083,9 @@ def run(args, parser):
 
     text = json.dumps(results, indent=1, allow_nan=False).encode()
     histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
-    figures = draw_figures(title, test_set, teacher_test_logits, answers,
-                           {"teacher": teacher_history, **histories}, args)  # fmt: skip
+    figures = draw_figures(
+        title, test_set, teacher_test_logits, answers, teacher_history, histories, args
+    )
     writers = {key: partial(figure.savefig, dpi=150) for key, figure in figures.items()}
     writers |= {
         "results.json": lambda file: file.write(text),
@@ -1040,23 +1112,24 @@ def main(argv=None):
     """Run the command line ``argv`` (default: this process's own) and return its exit code."""
     if argv is None:  # a notebook that this file is pasted into has the kernel's arguments
         argv = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check_settings(args, parser)
     try:
+        parser = build_parser()
+        args = parser.parse_args(argv)
+        check_settings(args, parser)
         if args.predict:
             return 1 if predict_files(args.predict, args.out_dir) else 0
-        # Cached casts of the weights would outlive the updates inside one context for all.
-        where = args.device if args.bf16 else "cpu"
-        with torch.autocast(where, torch.bfloat16, enabled=args.bf16, cache_enabled=False):
-            run(args, parser)
+        run(args, parser)
+        return 0
     except KeyboardInterrupt:
-        print("\nkd_mnist.py: interrupted", file=sys.stderr)
-        return 130
-    except (OSError, FloatingPointError) as error:
-        print(f"kd_mnist.py: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        error = "interrupted"
+    except (OSError, FloatingPointError) as failure:
+        error = f"error: {failure}"
+    except RuntimeError as failure:  # torch has no class for a CPU's lack of memory
+        if "memory" not in str(failure):
+            raise
+        error = "error: not enough memory: try smaller networks, --batch-size or --student-jitter"
+    print(f"kd_mnist.py: {error}", file=sys.stderr)
+    return 130 if error == "interrupted" else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time kd_mnist.py beside the textbook's loop, as whole processes in turn: A B A B ...
 
-    python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16]
+    python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16 none]
 
 A is textbook.py, B is ``kd_mnist.py --student-epochs 5 --no-control``, which also draws its figures.
 Both train the same teacher for 5 epochs and the same student for 5. ``--pairs N`` pairs have seeds
@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STAGES = ("imports", "data", "teacher", "logits", "student", "evaluation", "figures", "other")
+STAGES = (
+    "imports", "data", "trial", "teacher", "logits", "student", "evaluation", "figures", "other"
+)  # fmt: skip
 
 
 def worker(arguments):
@@ -43,7 +45,8 @@ def worker(arguments):
 
         def watched(*args, **options):
             model = args[0].__class__.__name__ if args else ""
-            switch(stage or ("teacher" if model.startswith("Teacher") else "student"))
+            trained = "teacher" if model.startswith("Teacher") else "student"
+            switch(stage or ("trial" if stack[-1] == "trial" else trained))
             try:
                 return function(*args, **options)
             finally:
@@ -53,8 +56,8 @@ def worker(arguments):
 
     watch("train", None)
     for name, stage in (
-        ("load_data", "data"), ("soft_labels", "logits"), ("evaluate", "evaluation"),
-        ("cost", "evaluation"), ("draw_confusion", "figures"), ("draw_curves", "figures"),
+        ("load_data", "data"), ("foresee_students", "trial"), ("soft_labels", "logits"),
+        ("evaluate", "evaluation"), ("cost", "evaluation"), ("draw_confusion", "figures"), ("draw_curves", "figures"),
         ("draw_soft_labels", "figures"), ("write_whole", "figures"),
     ):  # fmt: skip
         watch(name, stage)
@@ -170,9 +173,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--bf16", action="store_true", help="pass --bf16 to kd_mnist.py")
+    parser.add_argument("--bf16", default="auto", help="of kd_mnist.py")
     arguments = parser.parse_args()
-    extra = ["--bf16"] if arguments.bf16 else []
+    extra = ["--bf16", arguments.bf16]
     compare(arguments.data_dir, arguments.pairs, extra)
     growth(arguments.data_dir, extra)
     efficiency(arguments.data_dir, extra)
