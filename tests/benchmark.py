@@ -2,7 +2,7 @@
 
     python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16 none]
 
-A is textbook.py, B is ``kd_mnist.py --student-epochs 5 --no-control``, which also draws its figures.
+A is textbook.py, B is ``kd_mnist.py --student-epochs 5 --no-control``, which also draws figures.
 Both train the same teacher for 5 epochs and the same student for 5. ``--pairs N`` pairs have seeds
 0 to N - 1, so that 5 pairs compare the accuracies too. Run it by hand on a quiet machine.
 """
@@ -24,7 +24,7 @@ STAGES = (
 
 
 def worker(arguments):
-    """Run kd_mnist.py in this process, its functions wrapped in stopwatches, and print their sums."""
+    """Run kd_mnist.py in this process, stopwatches around its functions, and print their sums."""
     started = time.perf_counter()
     sys.path.insert(0, str(HERE.parent))
     import kd_mnist
@@ -56,9 +56,9 @@ def worker(arguments):
 
     watch("train", None)
     for name, stage in (
-        ("load_data", "data"), ("foresee_students", "trial"), ("soft_labels", "logits"),
-        ("evaluate", "evaluation"), ("cost", "evaluation"), ("draw_confusion", "figures"), ("draw_curves", "figures"),
-        ("draw_soft_labels", "figures"), ("write_whole", "figures"),
+        ("load_data", "data"), ("foresee", "trial"), ("soft_labels", "logits"),
+        ("evaluate", "evaluation"), ("cost", "evaluation"), ("draw_confusion", "figures"),
+        ("draw_curves", "figures"), ("draw_soft_labels", "figures"), ("write_whole", "figures"),
     ):  # fmt: skip
         watch(name, stage)
     predict = kd_mnist.predict
@@ -89,7 +89,7 @@ def worker(arguments):
 
 
 def timed(*command):
-    """Run a process; its last line of output as JSON, with the seconds that it took from outside."""
+    """Run a process; its last line of output as JSON, with the seconds that it took in all."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, *map(str, command)], stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started
@@ -112,8 +112,8 @@ def compare(data_dir, pairs, options):
         a.append(timed(HERE / "textbook.py", data_dir, 5, 5, seed))
         b.append(ours(data_dir, "--student-epochs", "5", "--seed", str(seed), *options))
         ratio = a[-1]["total"] / b[-1]["total"]
-        print(f"pair {seed + 1}: textbook {a[-1]['total']:.1f} s, kd_mnist.py {b[-1]['total']:.1f} s, "
-              f"ratio {ratio:.2f}", flush=True)  # fmt: skip
+        print(f"pair {seed + 1}: textbook {a[-1]['total']:.1f} s, "
+              f"kd_mnist.py {b[-1]['total']:.1f} s, ratio {ratio:.2f}", flush=True)  # fmt: skip
     print(f"\nseconds: median (min to max) of {pairs}\n{'':14}{'textbook':>24}{'kd_mnist.py':>24}")
     for stage in (*STAGES, "total"):
         columns = [[run["stages"].get(stage, run.get(stage, 0)) for run in runs] for runs in (a, b)]
@@ -125,7 +125,10 @@ def compare(data_dir, pairs, options):
     peaks = [f"{max(run['peak_mb'] for run in runs):.0f}" for runs in (a, b)]
     print(f"{'peak MB':14}{peaks[0]:>24}{peaks[1]:>24}")
     epochs = [statistics.median(run["stages"]["student"] / 5 for run in runs) for runs in (a, b)]
-    print(f"{'student epoch':14}{epochs[0]:>24.2f}{epochs[1]:>24.2f}   ratio {epochs[0] / epochs[1]:.1f}")
+    print(
+        f"{'student epoch':14}{epochs[0]:>24.2f}{epochs[1]:>24.2f}"
+        f"   ratio {epochs[0] / epochs[1]:.1f}"
+    )
     ratios = [x["total"] / y["total"] for x, y in zip(a, b)]
     print(f"ratio of the totals: {spread(ratios).strip()}")
 
@@ -138,7 +141,10 @@ def growth(data_dir, options):
         for value in values:
             short = ("--teacher-epochs", "1", "--student-epochs", "5")
             run = ours(data_dir, *short, flag, str(value), *options)
-            print(f"{flag:17}{value:5}{run['stages']['student']:16.2f}{run['peak_mb']:9.0f}", flush=True)
+            print(
+                f"{flag:17}{value:5}{run['stages']['student']:16.2f}{run['peak_mb']:9.0f}",
+                flush=True,
+            )
 
 
 def efficiency(data_dir, options):
@@ -157,11 +163,16 @@ def efficiency(data_dir, options):
         a @ a
         seconds.append(time.perf_counter() - started)
     rate = 2 * 2048**3 / statistics.median(seconds)
-    print(f"\nmatrix multiply, float32, 2048: {rate / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
+    print(
+        f"\nmatrix multiply, float32, 2048: {rate / 1e9:.0f} GFLOP/s, "
+        f"{torch.get_num_threads()} threads"
+    )
     run = ours(data_dir, "--student-epochs", "5", *options)
     for model, epochs in zip((kd_mnist.TeacherCNN(), kd_mnist.StudentMLP()), run["epochs"]):
         with FlopCounterMode(display=False) as counter:
-            F.cross_entropy(model(torch.rand(128, 1, 28, 28)), torch.zeros(128, dtype=int)).backward()
+            F.cross_entropy(
+                model(torch.rand(128, 1, 28, 28)), torch.zeros(128, dtype=int)
+            ).backward()
         reached = counter.get_total_flops() / 128 * 60_000 / statistics.median(epochs)
         print(f"{type(model).__name__}: training reaches {reached / 1e9:.0f} GFLOP/s, "
               f"{reached / rate:.0%} of that")  # fmt: skip

@@ -50,7 +50,7 @@ def alone_in(tmp_path):
     (tmp_path / "kd_mnist.py").write_bytes((ROOT / "kd_mnist.py").read_bytes())
     unreachable = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
 
-    def execute(*arguments, cwd=tmp_path):
+    def execute(*arguments, cwd=tmp_path, **options):
         return subprocess.run(
             [sys.executable, tmp_path / "kd_mnist.py", *map(str, arguments)],
             cwd=cwd,
@@ -58,6 +58,7 @@ def alone_in(tmp_path):
             capture_output=True,
             text=True,
             timeout=120,
+            **options,
         )
 
     execute.folder = tmp_path

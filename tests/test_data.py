@@ -49,7 +49,9 @@ def no_download(monkeypatch):
     monkeypatch.setattr(kd_mnist, "fetch_mnist", refuse)
 
 
-@pytest.mark.parametrize("form", ["plain", "gzipped", "gzipped without .gz", "plain with .gz", "both"])
+@pytest.mark.parametrize(
+    "form", ["plain", "gzipped", "gzipped without .gz", "plain with .gz", "both"]
+)
 def test_mnist_is_read_gzipped_or_not(small_mnist, raw, tmp_path, form):
     arrays, files = small_mnist
     for name, content in files.items():
@@ -67,7 +69,9 @@ def test_mnist_is_read_gzipped_or_not(small_mnist, raw, tmp_path, form):
         np.testing.assert_array_equal(np.asarray(part), array)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "web page", "longer", "other shape", "cut gzip", "other content"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "web page", "longer", "other shape", "cut gzip", "other content"]
+)
 def test_a_damaged_file_is_named_and_refused(small_mnist, raw, tmp_path, damage):
     arrays, files = small_mnist
     for name, content in files.items():
@@ -143,7 +147,9 @@ def mirror(small_mnist, monkeypatch):
     from torchvision.datasets import MNIST
 
     _, files = small_mnist
-    resources = [(f"{n}.gz", hashlib.md5(gzip.compress(c, mtime=0)).hexdigest()) for n, c in files.items()]
+    resources = [
+        (f"{n}.gz", hashlib.md5(gzip.compress(c, mtime=0)).hexdigest()) for n, c in files.items()
+    ]
     monkeypatch.setattr(gzip, "compress", lambda c, real=gzip.compress: real(c, mtime=0))
     monkeypatch.setattr(MNIST, "resources", resources)
     servers = []

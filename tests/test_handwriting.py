@@ -22,7 +22,7 @@ def rendered(digit, font, size=120, ink="black", paper="white"):
 
 
 def blob():
-    """Something like a 7, ``(28, 28)`` with ink 1, inside 20x20, its centre of mass in the middle."""
+    """Something like a 7, ``(28, 28)`` with ink 1, inside 20x20, its centre of mass central."""
     image = torch.zeros(28, 28)
     image[4:7, 4:20] = 1
     for row in range(7, 24):
@@ -129,7 +129,9 @@ class Dangerous:
         return (open, ("unpickled", "w"))
 
 
-@pytest.mark.parametrize("content", ["foreign", "text", "empty", "dangerous", "other weights", "list"])
+@pytest.mark.parametrize(
+    "content", ["foreign", "text", "empty", "dangerous", "other weights", "list"]
+)
 def test_a_foreign_checkpoint_is_one_line(trained_dir, capsys, content, monkeypatch):
     monkeypatch.chdir(trained_dir)
     path = trained_dir / "mnist_student.pt"

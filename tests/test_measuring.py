@@ -22,7 +22,9 @@ def test_evaluate_against_a_case_by_hand():
     assert measured["agreement"] == pytest.approx(18 / 20)
     assert measured["confidence"] == pytest.approx((19 + 0.5) / 20)
     assert measured["top3_accuracy"] == 1.0
-    assert measured["report"]["0"]["recall"] == 0.5 and measured["report"]["1"]["precision"] == 2 / 3
+    assert (
+        measured["report"]["0"]["recall"] == 0.5 and measured["report"]["1"]["precision"] == 2 / 3
+    )
     assert 0.99 < measured["auc"] <= 1
 
 
@@ -107,7 +109,7 @@ def test_correction_matches_the_share_on_unlabelled_images(omitted):
 
 
 def test_omitted_digits_reach_no_student_and_correction_reads_only_images(tiny, monkeypatch):
-    """Both students' training sets lack the digits; the correction never depends on test or labels."""
+    """Both students' training sets lack the digits; the correction reads no test image or label."""
     (images, labels), (test_images, test_labels) = tiny
     arguments = ["--omit-digits", "3", "7", "--student-epochs", "1", "--device", "cpu"]
     args = kd_mnist.build_parser().parse_args(arguments)

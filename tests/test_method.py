@@ -82,7 +82,9 @@ def test_alpha_weighs_the_teacher(logits):
 
 def test_a_student_that_matches_its_teacher_has_no_soft_loss(logits):
     student, _, labels = tensors(*logits)
-    assert DistillationLoss(4.0, 1.0)(student, student, labels).item() == pytest.approx(0, abs=1e-12)
+    assert DistillationLoss(4.0, 1.0)(student, student, labels).item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("bad", [0, -1, float("nan"), float("inf")])
@@ -260,7 +262,7 @@ def test_control_and_distilled_share_weights_and_batches(tiny, fit, monkeypatch,
 
 @pytest.mark.parametrize("jitter", [0, 1])
 def test_each_image_meets_its_own_soft_labels(tiny, monkeypatch, jitter):
-    """The loss is given, for every image in every batch, what the teacher says of that very image."""
+    """The loss is given, for each image of each batch, what the teacher says of that very image."""
     (images, _), _ = tiny
     torch.manual_seed(1)
     teacher, student, batches = TeacherCNN(), Watch(), []
@@ -337,7 +339,9 @@ def test_one_cycle_ends_near_zero(fit):
     assert rates[0] < 0.001 and rates[-1] < 1e-5
 
 
-@pytest.mark.parametrize("shape, jitter", [((149, 10), 0), ((150, 9, 10), 0), ((150, 25, 10), 1), ((150, 10), 1)])
+@pytest.mark.parametrize(
+    "shape, jitter", [((149, 10), 0), ((150, 9, 10), 0), ((150, 25, 10), 1), ((150, 10), 1)]
+)
 def test_soft_labels_of_another_set_are_refused(fit, shape, jitter):
     with pytest.raises(ValueError, match="soft labels"):
         fit(teacher_logits=torch.zeros(shape), distillation_loss=DistillationLoss(), jitter=jitter)

@@ -37,7 +37,9 @@ def test_pasted_into_a_cell_it_runs_and_shows_its_figures(execute, tmp_path):
     source = (ROOT / "kd_mnist.py").read_text()
     quick = source.replace('"digits": (40, 800)', '"digits": (1, 2)')
     assert quick != source
-    again = 'main(["--dataset", "digits", "--subset", "120", "--student-epochs", "1", "--no-control"])'
+    again = (
+        'main(["--dataset", "digits", "--subset", "120", "--student-epochs", "1", "--no-control"])'
+    )
     pasted, called = execute(quick, again)
     assert pictures(pasted) == pictures(called) == 3
     assert "To change settings: main([" in text(pasted) and "NOT MNIST" in text(pasted)

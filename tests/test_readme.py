@@ -25,7 +25,7 @@ COMMANDS = [
 
 @pytest.fixture
 def somewhere(tmp_path, monkeypatch):
-    """An empty folder with the files that README blocks refer to; at most two epochs of training."""
+    """An empty folder with the files that README blocks refer to; two epochs of training at most."""
     monkeypatch.chdir(tmp_path)
     torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
     drawing = np.zeros((60, 60, 3), np.uint8)
@@ -83,8 +83,12 @@ def test_script_command(somewhere, command, capsys):
 
 def test_no_other_commands_than_the_known_ones():
     """Set-up commands are run by continuous integration and by hand, not in here."""
-    known = ("python kd_mnist.py", "python3 -m venv .venv && .venv/bin/", "python tests/benchmark.py",
-             ".venv/bin/pip install torch torchvision --index-url")  # fmt: skip
+    known = (
+        "python kd_mnist.py",
+        "python3 -m venv .venv && .venv/bin/",
+        "python tests/benchmark.py",
+        ".venv/bin/pip install torch torchvision --index-url",
+    )
     for command in COMMANDS:
         assert command.startswith(known), command
 

@@ -4,10 +4,8 @@ import ast
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import matplotlib.image
 import pytest
@@ -122,7 +120,9 @@ def test_the_first_of_several_runs_is_the_single_run(tmp_path):
     _, several = run_main(tmp_path, "--runs", "2")
     for student in ("student_alone", "student_distilled"):
         first = several[student]["runs"][0]
-        assert first["nll"] == single[student]["nll"] and first["errors"] == single[student]["errors"]
+        assert (
+            first["nll"] == single[student]["nll"] and first["errors"] == single[student]["errors"]
+        )
 
 
 def test_alpha_0_through_the_command_line_is_the_control(tmp_path):
@@ -139,7 +139,10 @@ def test_without_control(tmp_path):
 def test_omitted_digits_are_reported(tmp_path, capsys):
     _, results = run_main(tmp_path, "--omit-digits", "3", "5")
     assert results["student_alone"]["omitted"]["recognised"] == 0
-    assert set(results["student_distilled"]["omitted"]) > {"recognised_corrected", "errors_corrected"}
+    assert set(results["student_distilled"]["omitted"]) > {
+        "recognised_corrected",
+        "errors_corrected",
+    }
     assert "Digits kept from the students: 3, 5" in capsys.readouterr().out
 
 
@@ -226,23 +229,6 @@ def test_a_damaged_mnist_ends_in_one_line(tmp_path, capsys):
     code = kd_mnist.main(["--data-dir", str(tmp_path), "--out-dir", str(tmp_path)])
     error = capsys.readouterr().err
     assert code == 1 and error.count("\n") == 1 and "train-images-idx3-ubyte" in error
-
-
-def test_ctrl_c_ends_in_one_line(alone_in):
-    script = alone_in.folder / "kd_mnist.py"
-    process = subprocess.Popen(
-        [sys.executable, script, *TINY[:-2], "--student-epochs", "9999"],
-        cwd=alone_in.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("Student"):
-            break
-    time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and error.strip() == "kd_mnist.py: interrupted"
-    assert [path.name for path in alone_in.folder.iterdir()] == ["kd_mnist.py"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
