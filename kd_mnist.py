@@ -611,16 +611,35 @@ def read_image(path):
     return colour * opacity + (brightness < 0.5).float() * (1 - opacity)
 
 
+def paper_colour(image):
+    """What an image ``(3, H, W)`` would be without its drawing: as smooth as light on paper.
+
+    A quadratic surface through the image's edge, without the quarter that fits it worst, which may
+    be ink.
+    """
+    _, height, width = image.shape
+    axes = torch.linspace(-1, 1, height), torch.linspace(-1, 1, width)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    terms = torch.stack([torch.ones_like(x), y, x, y * y, x * x, x * y], dim=-1)  # (H, W, 6)
+    edge = torch.ones(height, width, dtype=torch.bool)
+    edge[1:-1, 1:-1] = False
+    at_edge, colours = terms[edge], image[:, edge].T
+    keep = torch.ones(len(colours), dtype=torch.bool)
+    for _ in range(3):
+        weights = torch.linalg.lstsq(at_edge[keep], colours[keep]).solution  # (6, 3)
+        misfit = (at_edge @ weights - colours).abs().amax(1)
+        keep = misfit <= misfit.quantile(0.75)
+    return (terms @ weights).permute(2, 0, 1).clamp(0, 1)
+
+
 def prepare_digit(image):
     """An image ``(3, H, W)`` as MNIST's makers would have it: ``(1, 28, 28)``, ink 1 on paper 0.
 
-    Whatever differs from the colour of the image's edge is ink, be it darker or lighter. It is
-    fitted into 20x20 pixels, its centre of mass in the middle (LeCun et al. 1998, section III).
+    Whatever differs from the colour of the paper is ink, be it darker or lighter. It is fitted into
+    20x20 pixels, its centre of mass in the middle (LeCun et al. 1998, section III).
     ``ValueError`` if nothing stands out.
     """
-    edge = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
-    paper = edge.median(dim=1).values[:, None, None]
-    stroke = (image - paper).abs().amax(0)  # (H, W)
+    stroke = (image - paper_colour(image)).abs().amax(0)  # (H, W)
     if stroke.max() < 0.1:
         raise ValueError("nothing stands out from the background")
     stroke = ((stroke / stroke.max() - 0.1) / 0.9).clamp(min=0)  # faint shadows are paper

@@ -189,6 +189,27 @@ def test_test_images_on_coloured_canvases_are_read_as_the_originals(student):
     assert np.mean(same) >= 0.97
 
 
+@pytest.mark.parametrize("vignette", [0, 0.3])
+def test_photographs_in_uneven_light_are_read_as_the_originals(student, vignette, tmp_path):
+    """Blue ink on yellowish paper, lit from one side or darker at the corners, noisy, as a JPEG."""
+    model, (images, _) = student
+    random, same = np.random.default_rng(0), []
+    down, across = np.mgrid[-1 : 1 : 200 * 1j, -1 : 1 : 260 * 1j]
+    for image in kd_mnist.ink(images[:200, 0]):
+        drawn = pasted(image, 5, (0.0,) * 3, (1.0,) * 3, 40, random.integers(0, 110), "bilinear")
+        drawn = drawn.permute(1, 2, 0).numpy()
+        colour = np.array([1, 0.97, 0.9]) * (1 - drawn) + np.array([0.15, 0.2, 0.5]) * drawn
+        angle = random.random() * 2 * np.pi
+        light = 0.75 + 0.2 * (np.cos(angle) * down + np.sin(angle) * across)
+        light = (light - vignette * (down**2 + across**2) / 2)[..., None]
+        photo = (colour * light + random.normal(0, 0.02, colour.shape)).clip(0, 1)
+        matplotlib.image.imsave(tmp_path / "photo.jpg", photo)
+        seen = kd_mnist.prepare_digit(kd_mnist.read_image(tmp_path / "photo.jpg"))
+        both = kd_mnist.predict(model, torch.stack([seen, image[None]])).argmax(1)
+        same.append(bool(both[0] == both[1]))
+    assert np.mean(same) >= 0.97
+
+
 def test_digits_in_several_fonts(student, tmp_path):
     model, _ = student
     right = []
