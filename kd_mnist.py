@@ -144,7 +144,7 @@ class DistillationLoss(nn.Module):
 def ink(images):
     """Images as floats, 0 for paper and 1 for ink; floats stay as they are.
 
-    The data set stays in memory as bytes, a quarter of the size, and each batch comes through here.
+    MNIST stays in memory as bytes, a quarter of the size, and each batch comes through here.
     """
     return images if images.is_floating_point() else images / 255
 
@@ -195,15 +195,15 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
           seed=0, batch_size=128, lr=1e-3, one_cycle=False, jitter=0, report=None):  # fmt: skip
     """Train ``model`` with Adam, alone or distilled, and return its history, a dict per epoch.
 
-    ``train_set`` and ``test_set`` are pairs of images ``(N, 1, 28, 28)``, bytes or floats from 0 to
-    1, and int64 labels ``(N,)``. The test set is only looked at: nothing is chosen by it.
-    With ``teacher_logits``, which ``soft_labels`` made of the same training images in the same
-    order and with the same ``jitter``, the loss is ``distillation_loss(logits, teacher_logits,
-    labels)``. ``seed`` fixes the batches and the shifts: two calls with one seed see the same
-    images in the same order. ``jitter`` shifts every training image by up to that many pixels,
-    anew each epoch. ``one_cycle`` raises the learning rate to ``lr`` and lowers it to almost 0
-    (Smith and Topin 2018).
-    ``report(record, epochs)``, if given, is called after each epoch.
+    ``train_set`` and ``test_set`` are pairs of images ``(N, channels, height, width)``, bytes or
+    floats from 0 to 1, and int64 labels ``(N,)``. The test set is only looked at and chooses
+    nothing. With ``teacher_logits``, which ``soft_labels`` made of the same training images in the
+    same order and with the same ``jitter``, the loss is ``distillation_loss(logits,
+    teacher_logits, labels)``, by default ``DistillationLoss()``.
+    ``seed`` fixes the batches and the shifts: two calls with one seed see the same images in the
+    same order. ``jitter`` shifts every training image by up to that many pixels, anew each epoch.
+    ``one_cycle`` takes the learning rate up to ``lr`` and down to almost 0, and Adam's momentum the
+    other way round (Smith and Topin 2018). ``report(record, epochs)`` is called after each epoch.
     ``FloatingPointError`` when a loss or logit is no number, ``ValueError`` when the soft labels
     are not those of the training set.
     """
@@ -211,6 +211,7 @@ def train(model, train_set, test_set, *, epochs, teacher_logits=None, distillati
     device = images.device
     moves = (2 * jitter + 1) ** 2
     if teacher_logits is not None:
+        distillation_loss = distillation_loss or DistillationLoss()
         needed = (len(images), moves) if jitter else (len(images),)
         if teacher_logits.shape[:-1] != needed:
             got = tuple(teacher_logits.shape)
@@ -494,7 +495,7 @@ def compare(alone, distilled, wrong_alone, wrong_distilled):
     evidence += "more than chance" if shown else "chance alone could do that"
     if len(points) > 1:
         mean, half = confidence_interval(points)
-        shown, interval = abs(mean) > half > 0, [mean - half, mean + half]
+        shown, interval = abs(mean) > half > 1e-9, [mean - half, mean + half]
         low_to_high = f"{mean - half:+.2f} to {mean + half:+.2f} points"
         evidence = f"95 % interval over {len(points)} pairs: {low_to_high}"
     verdict = ("better" if np.mean(points) > 0 else "worse") if shown else "no difference shown"
@@ -605,7 +606,9 @@ def read_image(path):
     if image.mode[0] in "IF":  # grey of more than 8 bits, of which convert() would cut off the rest
         grey = np.asarray(image, np.float32)
         image = Image.fromarray((grey * (255 / max(1.0, grey.max()))).clip(0).astype(np.uint8))
-    rgba = torch.from_numpy(np.array(image.convert("RGBA"))).permute(2, 0, 1) / 255
+    image = image.convert("RGBA")
+    image.thumbnail((1000, 1000))  # a camera's millions of pixels would only cost time and memory
+    rgba = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
     colour, opacity = rgba[:3], rgba[3:]
     brightness = (colour * opacity).sum() / (3 * opacity.sum()).clamp(min=1e-6)
     return colour * opacity + (brightness < 0.5).float() * (1 - opacity)
@@ -702,9 +705,10 @@ def draw_predictions(shown, title):
 
 
 def predict_files(paths, out_dir):
-    """Print what the saved networks make of image files and draw it; the number of failures."""
-    mnist = (out_dir / "mnist_student.pt").exists() or not (out_dir / "digits_student.pt").exists()
-    data = "mnist" if mnist else "digits"
+    """Print and draw what the networks saved last make of image files; the number of failures."""
+    saved = [file for file in out_dir.glob("*_student.pt") if file.name[:-11] in DEFAULT_EPOCHS]
+    latest = max(saved, key=lambda file: file.stat().st_mtime, default=Path("mnist_student.pt"))
+    data = latest.name[:-11]  # "mnist" or "digits"
     models = {"student": load_checkpoint(out_dir / f"{data}_student.pt")}
     if (out_dir / f"{data}_teacher.pt").exists():
         models["teacher"] = load_checkpoint(out_dir / f"{data}_teacher.pt")
@@ -713,7 +717,7 @@ def predict_files(paths, out_dir):
         try:
             image = read_image(path)
             digit = prepare_digit(image)
-        except (ValueError, RuntimeError, OSError) as error:
+        except Exception as error:  # a file from anywhere can fail in any way
             reason = str(error).split("\n")[0]
             print(f"{path}: cannot be read as a digit: {reason}", file=sys.stderr)
             continue
@@ -799,10 +803,10 @@ def build_parser():
     add("--no-control", action="store_true", help="leave out the student that learns alone")
     add("--omit-digits", type=number(int, 0, 9), nargs="+", default=[], metavar="D",
         help="digits that are kept from the students, not from the teacher")  # fmt: skip
-    add("--holdout", type=images, default=0, metavar="N",
+    add("--holdout", type=images, metavar="N",
         help="test on N training images kept from all models, not on the test set")  # fmt: skip
     add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, batches, shifts, splits")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto",
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto",
         help="auto: cuda if there is one, else cpu")  # fmt: skip
     add("--bf16", choices=("auto", "none", "teacher", "all"), nargs="?", default="auto",
         const="all", help="16-bit products; auto: the teacher's, on CPUs with AMX")  # fmt: skip
@@ -810,8 +814,7 @@ def build_parser():
         help="auto: mnist, or where it cannot be had the small digits")  # fmt: skip
     add("--data-dir", type=Path, default="data", metavar="DIR", help="MNIST/raw is in it")
     add("--out-dir", type=Path, default=".", metavar="DIR", help="for the six files")
-    add("--subset", type=images, default=0, metavar="N",
-        help="train on N images and test on N/6, 0 is all")  # fmt: skip
+    add("--subset", type=images, metavar="N", help="train on N images and test on N/6")
     add("--predict", type=Path, nargs="+", default=[], metavar="IMAGE",
         help="no training: read these images with the networks saved in --out-dir")  # fmt: skip
     add("--dry-run", action="store_true", help="300 images, one epoch: only tries every stage")
@@ -820,11 +823,14 @@ def build_parser():
 
 def check_settings(args, parser):
     """Refuse, before any work, what this machine cannot do; settle the device and the folder."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda = torch.cuda.is_available()
     if args.device == "auto":
         args.device = "cuda" if cuda else "cpu"
-    if not {"cpu": True, "cuda": cuda, "mps": mps}[args.device]:
-        parser.error(f"argument --device: this machine, or its torch, has no {args.device}")
+    if args.device == "cuda" and not cuda:
+        parser.error("argument --device: this machine, or its torch, has no cuda")
+    if args.device == "cuda" and args.bf16 in ("teacher", "all"):
+        if not torch.cuda.is_bf16_supported():
+            parser.error("argument --bf16: this GPU cannot compute in bfloat16")
     if args.bf16 == "auto":  # only recent versions of torch can tell
         able = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
         args.bf16 = "teacher" if able and args.device == "cpu" else "none"
@@ -837,7 +843,8 @@ def check_settings(args, parser):
     except OSError as error:
         parser.error(f"argument --data-dir: {args.data_dir}: {error.strerror}")
     try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
+        if not args.predict:
+            args.out_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.out_dir).close()
     except OSError as error:
         parser.error(f"argument --out-dir: {args.out_dir} cannot be written to: {error.strerror}")
@@ -862,7 +869,8 @@ def choose_images(args, parser, train_set, test_set):
 
 def say(line, end="\n"):
     """Print a line, on a terminal in the place of the progress line, if there is one."""
-    print(f"\r{'':30}\r" * sys.stdout.isatty() + line, end=end, flush=True)
+    sys.stdout.write(f"\r{'':30}\r" * sys.stdout.isatty() + line + end)  # at once: threads write
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -898,9 +906,8 @@ def print_epoch(record, epochs):
 
 def half_precision(args, *choices):
     """A context of bfloat16 products if ``args.bf16`` is among ``choices``, else of no effect."""
-    on = args.bf16 in choices
     # Cached casts of the weights would outlive the updates inside one context for all.
-    return torch.autocast(args.device if on else "cpu", torch.bfloat16, on, cache_enabled=False)
+    return torch.autocast(args.device, torch.bfloat16, args.bf16 in choices, cache_enabled=False)
 
 
 def foresee(args, train_set, started):
@@ -910,9 +917,9 @@ def foresee(args, train_set, started):
         trial = train(StudentMLP(args.student_hidden).to(args.device), (images, labels),
                       (images[:1], labels[:1]), epochs=2, batch_size=args.batch_size,
                       jitter=args.student_jitter)  # fmt: skip
-    epochs = (1 if args.no_control else 2) * args.runs * args.student_epochs
+    student_epochs = (1 if args.no_control else 2) * args.runs * args.student_epochs
     # A fifth more, for the soft term of the loss and for the test after each epoch.
-    students = 1.2 * epochs * trial[-1]["seconds"] * len(train_set[1]) / len(labels)
+    students = 1.2 * student_epochs * trial[-1]["seconds"] * len(train_set[1]) / len(labels)
     total = []
 
     def report(record, epochs):
@@ -999,10 +1006,11 @@ def print_results(results, omitted):
     rows = {key.replace("_", " "): results[key] for key in models if results[key]}
     for name, row in rows.items():
         print(f"{name:17}{row['parameters']:10,} {row['multiply_adds']:10,}"
-              f"{row['ms_per_1000']:8.1f}{100 * row['accuracy']:8.2f} %{row['errors']:7.4g}"
+              f"{row['ms_per_1000']:8.1f}{100 * row['accuracy']:8.2f} %{round(row['errors'], 1):7g}"
               f"{row['nll']:7.3f}{100 * row['agreement']:7.1f} %")  # fmt: skip
     if gain := results.get("gain"):
-        fewer = f"{abs(gain['errors']):.4g} {'fewer' if gain['errors'] >= 0 else 'more'} errors"
+        fewer = "fewer" if gain["errors"] >= 0 else "more"
+        fewer = f"{round(abs(gain['errors']), 1):g} {fewer} errors"
         print(f"\nDistillation: {gain['points']:+.2f} points, {fewer}: "
               f"{gain['verdict']}\n({gain['evidence']})")  # fmt: skip
     students = {name: row for name, row in rows.items() if "runs" in row}
@@ -1011,15 +1019,17 @@ def print_results(results, omitted):
         if len(values) > 1:
             mean, sd = np.mean(values), np.std(values, ddof=1)
             print(f"{name:17} {mean:.2f} ± {sd:.2f} % (mean and sd of {len(values)} runs)")
-    if omitted:
-        print(f"\nDigits kept from the students: {', '.join(map(str, omitted))}")
-    for name, row in students.items() if omitted else ():
+    if not omitted:
+        return
+    print(f"\nDigits kept from the students: {', '.join(map(str, omitted))}")
+    for name, row in students.items():
         seen, biases = row["omitted"], ", ".join(f"{b:.1f}" for b in row["omitted"]["bias"])
         for label, recognised, errors in (
             (name, seen["recognised"], row["errors"]),
             (f"  bias {biases}", seen["recognised_corrected"], seen["errors_corrected"]),
         ):
-            print(f"{label:17} {100 * recognised:5.1f} % recognised, {errors:.4g} errors in all")
+            print(f"{label:17} {100 * recognised:5.1f} % recognised, "
+                  f"{round(errors, 1):g} errors in all")  # fmt: skip
 
 
 def write_whole(path, write):
@@ -1085,7 +1095,8 @@ def run(args, parser):
             results["teacher"] |= cost(teacher, test_images) | {"history": teacher_history}
         kinds = {"alone": None, "distilled": teacher_logits}
         if args.no_control:
-            results["student_alone"] = kinds.pop("alone")
+            del kinds["alone"]
+            results["student_alone"] = None
         answers = {"true": test_labels, "teacher": teacher_test_logits.argmax(1)}
         with half_precision(args, "all"):
             records, students = learn(args, fit, kinds, train_set, test_set, teacher_test_logits)
@@ -1103,20 +1114,21 @@ def run(args, parser):
         print(f"  {who:10}", *digits[:5].tolist())
 
     text = json.dumps(results, indent=1, allow_nan=False).encode()
+    writers = {  # before the figures: what took longest to get is safe first
+        "student.pt": partial(torch.save, students["distilled"].cpu().state_dict()),
+        "teacher.pt": partial(torch.save, teacher.cpu().state_dict()),
+        "results.json": lambda file: file.write(text),
+    }
+    for file, write in writers.items():
+        write_whole(args.out_dir / f"{name}_{file}", write)
     histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
     figures = draw_figures(
         title, test_set, teacher_test_logits, answers, teacher_history, histories, args
     )
-    writers = {key: partial(figure.savefig, dpi=150) for key, figure in figures.items()}
-    writers |= {
-        "results.json": lambda file: file.write(text),
-        "teacher.pt": partial(torch.save, teacher.cpu().state_dict()),
-        "student.pt": partial(torch.save, students["distilled"].cpu().state_dict()),
-    }
-    for file, write in reversed(writers.items()):  # what cost most to get is safe first
-        write_whole(args.out_dir / f"{name}_{file}", write)
+    for file, figure in figures.items():
+        write_whole(args.out_dir / f"{name}_{file}", partial(figure.savefig, dpi=150))
     print(f"\nWrote to {args.out_dir.resolve()}:")
-    print(*(f"  {name}_{file}" for file in writers), sep="\n")
+    print(*(f"  {name}_{file}" for file in (*figures, *writers)), sep="\n")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython.display import Image, display
 
@@ -1148,8 +1160,9 @@ def main(argv=None):
         return 130
     except (OSError, FloatingPointError) as error:
         reason = error
-    except RuntimeError as error:  # torch has no class for a CPU's lack of memory
-        if "memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:  # a CPU's lack of memory has no class in torch
+        lacking = ("out of memory", "not enough memory", "allocate memory")
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in lacking):
             raise
         reason = "not enough memory: try smaller networks, --batch-size or --student-jitter"
     print(f"kd_mnist.py: error: {reason}", file=sys.stderr)

@@ -120,7 +120,8 @@ def compare(data_dir, pairs, options):
         print(f"{stage:14}{spread(columns[0]):>24}{spread(columns[1]):>24}")
     for name in ("teacher", "student"):
         columns = [[100 * run["accuracy"][name] for run in runs] for runs in (a, b)]
-        means = [f"{statistics.mean(c):.2f} ± {statistics.stdev(c):.2f}" for c in columns]
+        sds = [statistics.stdev(c) if pairs > 1 else 0 for c in columns]
+        means = [f"{statistics.mean(c):.2f} ± {sd:.2f}" for c, sd in zip(columns, sds)]
         print(f"{name + ' %':14}{means[0]:>24}{means[1]:>24}")
     peaks = [f"{max(run['peak_mb'] for run in runs):.0f}" for runs in (a, b)]
     print(f"{'peak MB':14}{peaks[0]:>24}{peaks[1]:>24}")

@@ -1,5 +1,7 @@
 """--predict: images from anywhere, prepared as MNIST was, and checkpoints of every kind."""
 
+import os
+
 import matplotlib.font_manager
 import matplotlib.image
 import numpy as np
@@ -146,6 +148,22 @@ def test_a_foreign_checkpoint_is_one_line(trained_dir, capsys, content, monkeypa
     assert not (trained_dir / "unpickled").exists()
 
 
+def test_the_networks_saved_last_answer(trained_dir, capsys):
+    torch.save(kd_mnist.StudentMLP((5,)).state_dict(), trained_dir / "digits_student.pt")
+    for latest, other in (("mnist", "digits"), ("digits", "mnist")):
+        os.utime(trained_dir / f"{latest}_student.pt", (0, 200))
+        os.utime(trained_dir / f"{other}_student.pt", (0, 100))
+        assert predict(trained_dir, trained_dir / "three.png") == 0
+        assert f"{latest}_predictions.png" in capsys.readouterr().out
+
+
+def test_a_missing_folder_is_not_made(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        predict(tmp_path / "typo", "three.png")
+    assert "cannot be written to: No such file" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_a_missing_checkpoint_says_what_to_do(trained_dir, capsys):
     (trained_dir / "mnist_student.pt").unlink()
     assert predict(trained_dir, trained_dir / "three.png") == 1
@@ -166,7 +184,7 @@ def test_any_width_is_read_from_the_checkpoint(tmp_path, model):
 
 @pytest.fixture(scope="session")
 def student(mnist_dir):
-    """A student trained for two epochs, which is enough to tell digits apart."""
+    """A student trained for four epochs, which is enough to tell digits apart."""
     train_set, test_set = kd_mnist.load_mnist(mnist_dir)
     torch.manual_seed(0)
     student = kd_mnist.StudentMLP()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_the_progress_line_is_on_terminals_only_and_goes_away(alone_in):
     assert "\r" not in piped and " s ..." not in piped
     assert len(shown) == len(piped.split("\n"))
     for seen, line in zip(shown, piped.split("\n")):
-        assert seen.split()[:1] == line.split()[:1]
+        assert re.sub(r"[\d.]+ *", "#", seen)[:20] == re.sub(r"[\d.]+ *", "#", line)[:20]
     assert "seconds are left" in piped
 
 

@@ -25,7 +25,7 @@ COMMANDS = [
 
 @pytest.fixture
 def somewhere(tmp_path, monkeypatch):
-    """An empty folder with the files that README blocks refer to; two epochs of training at most."""
+    """An empty folder with the files that README blocks refer to; at most two epochs."""
     monkeypatch.chdir(tmp_path)
     torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
     drawing = np.zeros((60, 60, 3), np.uint8)
