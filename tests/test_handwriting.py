@@ -5,6 +5,7 @@ import os
 import matplotlib.font_manager
 import matplotlib.image
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
@@ -111,6 +112,23 @@ def test_a_bad_image_does_not_stop_the_others(trained_dir, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 5 and captured.out.count("three.png") == 1
     assert all(path.name in captured.err for path in bad)
+
+
+def test_an_image_of_absurd_size_is_one_line(trained_dir, capsys, monkeypatch):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    assert predict(trained_dir, trained_dir / "three.png") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "three.png: cannot be read as a digit" in error
+
+
+def test_a_cameras_picture_is_made_smaller(tmp_path):
+    small = rendered(3, "DejaVu Sans")
+    matplotlib.image.imsave(tmp_path / "small.png", small)
+    matplotlib.image.imsave(tmp_path / "large.png", small.repeat(9, axis=0).repeat(9, axis=1))
+    seen = [kd_mnist.read_image(tmp_path / f"{size}.png") for size in ("small", "large")]
+    assert max(seen[1].shape) == 1000
+    small, large = map(kd_mnist.prepare_digit, seen)
+    assert (small - large).abs().mean() < 0.01
 
 
 def test_transparent_backgrounds(trained_dir):

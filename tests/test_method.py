@@ -310,6 +310,14 @@ def test_evaluating_does_not_change_training(tiny, fit, monkeypatch):
     assert same_weights(watched, unwatched)
 
 
+def test_soft_labels_alone_mean_the_default_loss(tiny, fit):
+    teacher_logits = torch.randn(150, 10)
+    loss = DistillationLoss(2.0, 0.5)
+    explicit, _ = fit(teacher_logits=teacher_logits, distillation_loss=loss)
+    implicit, _ = fit(teacher_logits=teacher_logits)
+    assert same_weights(explicit, implicit)
+
+
 def test_training_learns(fit):
     _, history = fit(epochs=40)
     assert history[-1]["loss"] < history[0]["loss"] / 5 and history[-1]["test_accuracy"] > 0.8

@@ -231,6 +231,15 @@ def test_a_damaged_mnist_ends_in_one_line(tmp_path, capsys):
     assert code == 1 and error.count("\n") == 1 and "train-images-idx3-ubyte" in error
 
 
+def test_a_failing_figure_does_not_lose_the_training(tmp_path, monkeypatch):
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kd_mnist, "draw_confusion", fail)
+    assert kd_mnist.main([*TINY, "--out-dir", str(tmp_path)]) == 130
+    assert {path.name for path in tmp_path.iterdir()} == {f"digits_{file}" for file in FILES[3:]}
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "results.json"
     path.write_text("old")
