@@ -704,28 +704,33 @@ def draw_predictions(shown, title):
     return figure
 
 
-def predict_files(paths, out_dir):
-    """Print and draw what the networks saved last make of image files; the number of failures."""
-    saved = [file for file in out_dir.glob("*_student.pt") if file.name[:-11] in DEFAULT_EPOCHS]
-    latest = max(saved, key=lambda file: file.stat().st_mtime, default=Path("mnist_student.pt"))
-    data = latest.name[:-11]  # "mnist" or "digits"
+def predict_files(paths, out_dir, data="auto"):
+    """Print and draw what saved networks make of image files; the number of failures.
+
+    ``data`` is what the networks were trained on, "auto" stands for those saved last.
+    """
+    if data == "auto":
+        saved = [file for file in out_dir.glob("*_student.pt") if file.name[:-11] in TITLES]
+        latest = max(saved, key=lambda file: file.stat().st_mtime, default=Path("mnist_student.pt"))
+        data = latest.name[:-11]  # "mnist" or "digits"
     models = {"student": load_checkpoint(out_dir / f"{data}_student.pt")}
     if (out_dir / f"{data}_teacher.pt").exists():
         models["teacher"] = load_checkpoint(out_dir / f"{data}_teacher.pt")
+    print(f"With the networks in {out_dir.resolve()}, trained on {TITLES[data]}:")
     shown = []
     for path in paths:
         try:
             image = read_image(path)
             digit = prepare_digit(image)
         except Exception as error:  # a file from anywhere can fail in any way
-            reason = str(error).split("\n")[0]
+            reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
             print(f"{path}: cannot be read as a digit: {reason}", file=sys.stderr)
             continue
         answers = {who: predict(model, digit[None])[0].softmax(0) for who, model in models.items()}
         shown.append((image, digit, answers))
         top = answers["student"].topk(3)
         likely = ", ".join(f"{d} {100 * p:.1f} %" for p, d in zip(*map(torch.Tensor.tolist, top)))
-        says = f"{path}: {top.indices[0]}   ({likely})"
+        says = f"{path}: {top.indices[0]}   student: {likely}"
         if "teacher" in answers:
             probability, teacher_digit = answers["teacher"].max(0)
             says += f"   teacher: {teacher_digit} {100 * probability:.1f} %"
@@ -741,9 +746,10 @@ def predict_files(paths, out_dir):
 
 # Epochs of the teacher and of the students. The small digits make 12 updates an epoch, MNIST 469.
 DEFAULT_EPOCHS = {"mnist": (5, 20), "digits": (40, 800)}
+TITLES = {"mnist": "MNIST", "digits": "small digits, not MNIST"}
 FALLBACK_WARNING = """
 ******************************************************************************
-*  WARNING: this is NOT MNIST, which is neither here nor to be downloaded.   *
+*  WARNING: this is NOT MNIST: it is not here and could not be downloaded.   *
 *  The results are for scikit-learn's 1,797 small handwritten digits.        *
 ******************************************************************************"""
 
@@ -837,14 +843,15 @@ def check_settings(args, parser):
     args.omit_digits = sorted({*args.omit_digits})
     if len(args.omit_digits) > 8:
         parser.error("argument --omit-digits: at least two digits must be left")
+    for flag, folder in (("--data-dir", args.data_dir), ("--out-dir", args.out_dir)):
+        try:
+            needed = args.predict and flag == "--out-dir"
+            if not folder.is_dir() and (folder.exists() or needed):
+                parser.error(f"argument {flag}: {folder} is not a folder")
+        except OSError as error:
+            parser.error(f"argument {flag}: {folder}: {error.strerror}")
     try:
-        if args.data_dir.exists() and not args.data_dir.is_dir():
-            parser.error(f"argument --data-dir: {args.data_dir} is not a folder")
-    except OSError as error:
-        parser.error(f"argument --data-dir: {args.data_dir}: {error.strerror}")
-    try:
-        if not args.predict:
-            args.out_dir.mkdir(parents=True, exist_ok=True)
+        args.out_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=args.out_dir).close()
     except OSError as error:
         parser.error(f"argument --out-dir: {args.out_dir} cannot be written to: {error.strerror}")
@@ -1009,8 +1016,8 @@ def print_results(results, omitted):
               f"{row['ms_per_1000']:8.1f}{100 * row['accuracy']:8.2f} %{round(row['errors'], 1):7g}"
               f"{row['nll']:7.3f}{100 * row['agreement']:7.1f} %")  # fmt: skip
     if gain := results.get("gain"):
-        fewer = "fewer" if gain["errors"] >= 0 else "more"
-        fewer = f"{round(abs(gain['errors']), 1):g} {fewer} errors"
+        n, fewer = round(abs(gain["errors"]), 1), "fewer" if gain["errors"] >= 0 else "more"
+        fewer = f"{n:g} {fewer} error" + "s" * (n != 1)
         print(f"\nDistillation: {gain['points']:+.2f} points, {fewer}: "
               f"{gain['verdict']}\n({gain['evidence']})")  # fmt: skip
     students = {name: row for name, row in rows.items() if "runs" in row}
@@ -1070,7 +1077,7 @@ def run(args, parser):
         vars(args).setdefault(setting, default)
     train_set, test_set = choose_images(args, parser, *sets)
     test_images, test_labels = test_set
-    title = {"mnist": "MNIST", "digits": "small digits, not MNIST"}[name]
+    title = TITLES[name] + ", dry run" * args.dry_run
     tested = "held-out" if args.holdout else "test"
     print(f"{title}: {len(train_set[1]):,} training images, {len(test_labels):,} {tested} images, "
           f"on {args.device}")  # fmt: skip
@@ -1109,10 +1116,12 @@ def run(args, parser):
         wrong = (answers[kind] != test_labels for kind in kinds)
         results["gain"] = compare(records["alone"], records["distilled"], *wrong)
     print_results(results, args.omit_digits)
-    print(f"\nThe first five {tested} digits" + " (first pair of students)" * (args.runs > 1))
+    five = f"Five of the {tested} digits" if args.subset else f"The first five {tested} digits"
+    print(f"\n{five}" + " (first pair of students)" * (args.runs > 1))
     for who, digits in answers.items():
         print(f"  {who:10}", *digits[:5].tolist())
 
+    prefix = "dry_run_" * args.dry_run + name  # a dry run overwrites no other run's files
     text = json.dumps(results, indent=1, allow_nan=False).encode()
     writers = {  # before the figures: what took longest to get is safe first
         "student.pt": partial(torch.save, students["distilled"].cpu().state_dict()),
@@ -1120,19 +1129,19 @@ def run(args, parser):
         "results.json": lambda file: file.write(text),
     }
     for file, write in writers.items():
-        write_whole(args.out_dir / f"{name}_{file}", write)
+        write_whole(args.out_dir / f"{prefix}_{file}", write)
     histories = {f"student {kind}": [run["history"] for run in records[kind]] for kind in kinds}
     figures = draw_figures(
         title, test_set, teacher_test_logits, answers, teacher_history, histories, args
     )
     for file, figure in figures.items():
-        write_whole(args.out_dir / f"{name}_{file}", partial(figure.savefig, dpi=150))
+        write_whole(args.out_dir / f"{prefix}_{file}", partial(figure.savefig, dpi=150))
     print(f"\nWrote to {args.out_dir.resolve()}:")
-    print(*(f"  {name}_{file}" for file in (*figures, *writers)), sep="\n")
+    print(*(f"  {prefix}_{file}" for file in (*figures, *writers)), sep="\n")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython.display import Image, display
 
-        display(*(Image(args.out_dir / f"{name}_{file}", width=700) for file in figures))
+        display(*(Image(args.out_dir / f"{prefix}_{file}", width=700) for file in figures))
         print('To change settings: main(["--student-epochs", "5"])')
     print(f"{time.perf_counter() - started:.0f} seconds in all.")
     if args.dry_run:
@@ -1152,7 +1161,7 @@ def main(argv=None):
         args = parser.parse_args(argv)
         check_settings(args, parser)
         if args.predict:
-            return 1 if predict_files(args.predict, args.out_dir) else 0
+            return 1 if predict_files(args.predict, args.out_dir, args.dataset) else 0
         run(args, parser)
         return 0
     except KeyboardInterrupt:

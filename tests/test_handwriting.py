@@ -90,8 +90,8 @@ def test_predictions_are_printed_and_drawn(trained_dir, capsys):
     matplotlib.image.imsave(trained_dir / "five.jpg", dark)
     assert predict(trained_dir, trained_dir / "three.png", trained_dir / "five.jpg") == 0
     out = capsys.readouterr().out.splitlines()
-    assert len(out) == 3
-    for line, name in zip(out, ("three.png", "five.jpg")):
+    assert len(out) == 4 and "trained on MNIST" in out[0]
+    for line, name in zip(out[1:], ("three.png", "five.jpg")):
         assert name in line and line.count("%") == 4 and "teacher: " in line
     picture = matplotlib.image.imread(trained_dir / "mnist_predictions.png")
     assert picture.shape[:2] == (430, 1000) and picture[..., :3].std() > 0.05
@@ -173,12 +173,14 @@ def test_the_networks_saved_last_answer(trained_dir, capsys):
         os.utime(trained_dir / f"{other}_student.pt", (0, 100))
         assert predict(trained_dir, trained_dir / "three.png") == 0
         assert f"{latest}_predictions.png" in capsys.readouterr().out
+    assert predict(trained_dir, trained_dir / "three.png", "--dataset", "mnist") == 0
+    assert "trained on MNIST" in capsys.readouterr().out
 
 
 def test_a_missing_folder_is_not_made(tmp_path, capsys):
     with pytest.raises(SystemExit):
         predict(tmp_path / "typo", "three.png")
-    assert "cannot be written to: No such file" in capsys.readouterr().err
+    assert "typo is not a folder" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 

@@ -85,14 +85,15 @@ def test_any_accepted_setting_ends_in_whole_numbers_or_one_line(tmp_path, capsys
         values = value if isinstance(value, list) else [] if value is None else [value]
         arguments += [flag, *map(str, values)]
     files = ["--dataset", "digits", "--device", "cpu", "--out-dir", str(tmp_path)]
-    (tmp_path / "digits_results.json").unlink(missing_ok=True)
+    name = "dry_run_digits_results.json" if "--dry-run" in chosen else "digits_results.json"
+    (tmp_path / name).unlink(missing_ok=True)
     try:
         code = kd_mnist.main([*arguments, *files])
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err
     if code == 0:
-        text = (tmp_path / "digits_results.json").read_text()
+        text = (tmp_path / name).read_text()
         for student in json.loads(text, parse_constant=refuse)["student_distilled"]["runs"]:
             assert 0 <= student["accuracy"] <= 1 and student["nll"] >= 0
     else:

@@ -79,7 +79,8 @@ def test_dry_run_without_network_ends_well_and_warns_twice(alone_in):
     assert "WARNING: this is NOT MNIST" in done.stderr and "Reason: MNIST is not in" in done.stderr
     assert "WARNING: this is NOT MNIST" in "\n".join(done.stdout.splitlines()[-6:])
     assert "numbers mean nothing" in done.stdout
-    assert strict_json(alone_in.folder / "digits_results.json")["dataset"] == "digits"
+    assert strict_json(alone_in.folder / "dry_run_digits_results.json")["dataset"] == "digits"
+    assert not list(alone_in.folder.glob("digits_*"))
 
 
 def test_mnist_is_never_substituted(alone_in):
@@ -92,7 +93,9 @@ def test_mnist_is_never_substituted(alone_in):
 def test_a_dry_run_on_the_real_mnist(alone_in, mnist_dir):
     done = alone_in("--data-dir", mnist_dir.resolve(), "--dry-run")
     assert done.returncode == 0 and done.stderr == ""
-    assert {f"mnist_{file}" for file in FILES} < {path.name for path in alone_in.folder.iterdir()}
+    assert {f"dry_run_mnist_{file}" for file in FILES} < {
+        path.name for path in alone_in.folder.iterdir()
+    }
 
 
 def run_main(tmp_path, *arguments):
