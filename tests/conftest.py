@@ -1,4 +1,4 @@
-"""What the tests share: the script, tiny data, and the real MNIST where MNIST_DIR names it."""
+"""What the tests share: the option --slow, tiny data, and the script alone in a folder."""
 
 import os
 import subprocess
@@ -8,17 +8,37 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import kd_mnist
 
-import kd_mnist  # noqa: E402
+ROOT = Path(__file__).parents[1]
+OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+FIGURES = ("confusion_matrix.png", "training_curves.png", "soft_labels.png")
+FILES = (*FIGURES, "results.json", "teacher.pt", "student.pt")
+TINY = ("--dataset", "digits", "--subset", "120", "--teacher-epochs", "1", "--student-epochs", "1")
+TINY += ("--runs", "1")
+torch.set_num_threads(1)  # on tiny data, threads only wait for each other
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the long tests too")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; skipped without --slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if "slow" in item.keywords and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="takes long: run python -m pytest --slow"))
 
 
 @pytest.fixture
 def tiny():
     """A stratified tenth of the small digits: ``(training set, test set)``."""
-    train_set, test_set = kd_mnist.load_small_digits()
-    return kd_mnist.hold_out(train_set, 150)[1], kd_mnist.hold_out(test_set, 60)[1]
+    sets = zip(kd_mnist.load_small_digits(), (150, 60))
+    return [kd_mnist.hold_out(part, n)[1] for part, n in sets]
 
 
 @pytest.fixture
@@ -28,10 +48,8 @@ def fit(tiny):
     def fit(seed=0, epochs=2, batch_size=32, **options):
         torch.manual_seed(seed)
         student = kd_mnist.StudentMLP()
-        history = kd_mnist.train(
-            student, *tiny, epochs=epochs, seed=seed, batch_size=batch_size, **options
-        )
-        return student, history
+        options |= {"epochs": epochs, "seed": seed, "batch_size": batch_size}
+        return student, kd_mnist.train(student, *tiny, **options)
 
     return fit
 
@@ -41,25 +59,19 @@ def mnist_dir():
     """The --data-dir of the real MNIST; the test is skipped without it."""
     if "MNIST_DIR" not in os.environ:
         pytest.skip("needs the real MNIST: set MNIST_DIR to the folder that holds MNIST/raw")
-    return Path(os.environ["MNIST_DIR"])
+    return Path(os.environ["MNIST_DIR"]).resolve()
 
 
 @pytest.fixture
 def alone_in(tmp_path):
-    """Runs a copy of the script in a folder that holds nothing else, with all networks cut off."""
-    (tmp_path / "kd_mnist.py").write_bytes((ROOT / "kd_mnist.py").read_bytes())
-    unreachable = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
+    """Runs a copy of the script in a folder that holds nothing else, with the network cut off."""
+    script = tmp_path / "kd_mnist.py"
+    script.write_bytes((ROOT / "kd_mnist.py").read_bytes())
 
-    def execute(*arguments, cwd=tmp_path, **options):
-        return subprocess.run(
-            [sys.executable, tmp_path / "kd_mnist.py", *map(str, arguments)],
-            cwd=cwd,
-            env={**os.environ, **unreachable, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            **options,
-        )
+    def execute(*arguments, python=(script,)):
+        command = [sys.executable, *python, *map(str, arguments)]
+        options = {"env": {**os.environ, **OFFLINE, **ONE_THREAD}, "cwd": tmp_path, "timeout": 200}
+        return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
-    execute.folder = tmp_path
+    execute.folder, execute.script = tmp_path, script
     return execute

@@ -1,52 +1,28 @@
 """The file in a notebook: pasted into a cell, and run by %run. Needs nbclient and ipykernel."""
 
 import pytest
-
-from conftest import ROOT
+from conftest import OFFLINE, ONE_THREAD
 
 nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel to run this test")
 pytest.importorskip("ipykernel", reason="pip install nbclient ipykernel to run this test")
 nbformat = pytest.importorskip("nbformat")
+pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def execute(tmp_path, monkeypatch):
-    """Runs cells in a fresh kernel, cut off from the network; the outputs of each cell."""
-    for scheme in ("http", "https"):
-        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
-
-    def execute(*cells):
-        cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-        notebook = nbformat.v4.new_notebook(cells=cells)
-        resources = {"metadata": {"path": str(tmp_path)}}
-        nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
-        return [cell.outputs for cell in notebook.cells]
-
-    return execute
-
-
-def pictures(outputs):
-    return sum("image/png" in output.get("data", {}) for output in outputs)
-
-
-def text(outputs):
-    return "".join(output.get("text", "") for output in outputs)
-
-
-def test_pasted_into_a_cell_it_runs_and_shows_its_figures(execute, tmp_path):
-    source = (ROOT / "kd_mnist.py").read_text()
-    quick = source.replace('"digits": (40, 800)', '"digits": (1, 2)')
+@pytest.mark.parametrize("way", ["pasted", "%run"])
+def test_it_runs_and_shows_its_figures(alone_in, monkeypatch, way):
+    for name, value in {**OFFLINE, **ONE_THREAD}.items():
+        monkeypatch.setenv(name, value)
+    source = alone_in.script.read_text()
+    quick = source.replace("-epochs 160", "-epochs 1").replace("-epochs 240", "-epochs 1")
     assert quick != source
-    again = (
-        'main(["--dataset", "digits", "--subset", "120", "--student-epochs", "1", "--no-control"])'
-    )
-    pasted, called = execute(quick, again)
-    assert pictures(pasted) == pictures(called) == 3
-    assert "To change settings: main([" in text(pasted) and "NOT MNIST" in text(pasted)
-    assert (tmp_path / "digits_confusion_matrix.png").exists()
-
-
-def test_percent_run(execute, tmp_path):
-    (tmp_path / "kd_mnist.py").write_bytes((ROOT / "kd_mnist.py").read_bytes())
-    (outputs,) = execute("%run kd_mnist.py --dry-run --dataset digits")
-    assert pictures(outputs) == 3 and "This was a dry run" in text(outputs)
+    cells = [quick, 'main(["--dry-run"])']
+    if way == "%run":
+        cells = ["%run kd_mnist.py --dry-run --dataset digits"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    resources = {"metadata": {"path": str(alone_in.folder)}}
+    nbclient.NotebookClient(notebook, timeout=200, resources=resources).execute()
+    for cell in notebook.cells:
+        assert sum("image/png" in output.get("data", {}) for output in cell.outputs) == 3
+        text = "".join(output.get("text", "") for output in cell.outputs)
+        assert "Wrote six files" in text and ("NOT MNIST" in text) == (way == "pasted")

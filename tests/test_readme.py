@@ -1,98 +1,119 @@
-"""Every block of the README runs: Python as it stands, commands on tiny data."""
+"""Every block of the README runs: Python as it stands, commands on tiny data. And its pictures."""
 
 import json
 import re
+import runpy
 import shlex
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import torchvision
+from conftest import ROOT
+from PIL import Image
 
 import kd_mnist
-from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 PYTHON = [text for language, text in BLOCKS if language == "python"]
-COMMANDS = [
-    line
-    for language, text in BLOCKS
-    if language == "bash"
-    for line in text.replace("\\\n", " ").splitlines()
-]
+BASH = "".join(text for language, text in BLOCKS if language == "bash")
+COMMANDS = [line for line in BASH.replace("\\\n", " ").splitlines() if line[:1] not in ("", "#")]
+SCRIPT = "python kd_mnist.py"
 
 
 @pytest.fixture
 def somewhere(tmp_path, monkeypatch):
-    """An empty folder with the files that README blocks refer to; at most two epochs."""
+    """A folder with the files that README blocks refer to; little data and at most two epochs."""
     monkeypatch.chdir(tmp_path)
     torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
+    torch.save(kd_mnist.TeacherCNN().state_dict(), "digits_teacher.pt")
+    model = {"accuracy": 0.9, "report": {"8": {"recall": 0.8}}}
+    results = dict.fromkeys(("teacher", "student_alone", "student_distilled"), model)
+    results["gain"] = {"points": 0.5, "verdict": "better"}
+    results["settings"] = {"student_hidden": None, "teacher_channels": None}
+    (tmp_path / "digits_results.json").write_text(json.dumps(results))
     drawing = np.zeros((60, 60, 3), np.uint8)
     drawing[10:50, 25:32] = 255
     for name in ("photo.png", "another.jpg"):
         matplotlib.image.imsave(name, drawing)
-    model = {"accuracy": 0.9, "report": {"8": {"recall": 0.8}}}
-    results = dict.fromkeys(("teacher", "student_alone", "student_distilled"), model)
-    results["gain"] = {"points": 0.5, "verdict": "better"}
-    (tmp_path / "digits_results.json").write_text(json.dumps(results))
-    for part in ("train", "test"):
-        for kind in ("cats", "dogs"):
-            folder = tmp_path / "my_images" / part / kind
-            folder.mkdir(parents=True)
-            for i in range(2):
-                picture = np.random.default_rng(i).random((70, 70, 3))
-                matplotlib.image.imsave(folder / f"{i}.png", picture)
-    real_train, digits = kd_mnist.train, kd_mnist.load_small_digits()
-    digits = [((255 * images).to(torch.uint8), labels) for images, labels in digits]  # as MNIST is
+    for name in ("train/cats/0", "train/cats/1", "train/dogs/0", "test/cats/0", "test/dogs/0"):
+        path = tmp_path / "my_images" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        matplotlib.image.imsave(path, np.random.default_rng(0).random((70, 70, 3)))
+
+    whole_train, sets = kd_mnist.train, zip(kd_mnist.load_small_digits(), (320, 100))
+    sets = [kd_mnist.hold_out(part, n)[1] for part, n in sets]
+    sets = [((255 * images).to(torch.uint8), labels) for images, labels in sets]  # as MNIST's
 
     def short_train(*arguments, epochs, **options):
-        return real_train(*arguments, epochs=min(epochs, 2), **options)
+        return whole_train(*arguments, epochs=min(epochs, 2), **options)
 
+    class FashionMNIST:
+        def __init__(self, root, train=True, **_):
+            images, self.targets = sets[0] if train else sets[1]
+            self.data = images[:, 0]
+
+    short_train.__kwdefaults__ = whole_train.__kwdefaults__
+
+    def small_hold_out(dataset, n, seed=0, split=kd_mnist.hold_out):
+        return split(dataset, n if n < len(dataset[1]) else 100, seed)
+
+    monkeypatch.setattr(kd_mnist, "hold_out", small_hold_out)
     monkeypatch.setattr(kd_mnist, "train", short_train)
-    monkeypatch.setattr(kd_mnist, "load_data", lambda *_, **__: ("digits", *digits))
-    return tmp_path
+    monkeypatch.setattr(kd_mnist, "load_data", lambda *_, **__: ("digits", *sets))
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", FashionMNIST)
 
 
 def test_every_block_is_of_a_kind_that_is_tested_or_output():
     assert {language for language, _ in BLOCKS} <= {"python", "bash", "text", "mermaid"}
-    assert len(PYTHON) >= 10 and len(COMMANDS) >= 10
+    assert PYTHON and COMMANDS
+
+
+def whole(code):
+    """A recipe behind the blocks that it builds on: "# Block: its name, after another's name"."""
+    after = re.match(r"# Block: .*, after (.*)\n", code)
+    if not after:
+        return code
+    (base,) = [text for text in PYTHON if re.match(f"# Block: {after[1]}[,\n]", text)]
+    return whole(base) + code
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
-def test_python_block(somewhere, code, capsys):
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+def test_python_block(somewhere, tmp_path, code):
+    (tmp_path / "block.py").write_text(whole(code))
+    runpy.run_path("block.py")
 
 
-SCRIPT_COMMANDS = [c for c in COMMANDS if c.startswith("python kd_mnist.py")]
-
-
-@pytest.mark.parametrize("command", SCRIPT_COMMANDS)
-def test_script_command(somewhere, command, capsys):
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(SCRIPT)])
+def test_script_command(somewhere, monkeypatch, command):
     arguments = shlex.split(command, comments=True)[2:]
-    extra = ["--dataset", "digits", "--dry-run", "--device", "cpu"]
     if "--holdout" in arguments:
         arguments[arguments.index("--holdout") + 1] = "500"
+    monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *kd_mnist.load_small_digits()))
+    monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # which takes long
     if "--help" in arguments:
-        with pytest.raises(SystemExit) as stop:
+        with pytest.raises(SystemExit, match="^0$"):
             kd_mnist.main(arguments)
-        assert stop.value.code == 0
     else:
-        assert kd_mnist.main([*arguments, *extra]) == 0
+        arguments += ["--dataset", "digits", "--dry-run", "--device", "cpu"]
+        assert kd_mnist.main(arguments) == 0
 
 
 def test_no_other_commands_than_the_known_ones():
     """Set-up commands are run by continuous integration and by hand, not in here."""
-    known = (
-        "python kd_mnist.py",
-        "python3 -m venv .venv && .venv/bin/",
-        "python tests/benchmark.py",
-        ".venv/bin/pip install torch torchvision --index-url",
-    )
+    known = (SCRIPT, "uv run ", "python3 -m venv .venv", "python tests/benchmark.py")
+    known += (".venv/bin/pip install torch ", ".venv/bin/python ", "python -m pytest")
     for command in COMMANDS:
         assert command.startswith(known), command
 
 
-def test_the_readme_names_every_option():
-    for action in kd_mnist.build_parser()._actions:
-        assert f"`{action.option_strings[-1]}" in README, action.option_strings
+def test_pictures():
+    folder = ROOT / ".github" / "pictures"
+    shown = re.findall(r"!\[(.*?)\]\(\.github/pictures/(.*?)\)", README, re.DOTALL)
+    assert {name for _, name in shown} == {path.name for path in folder.glob("*")}
+    for alternative, name in shown:
+        with Image.open(folder / name) as picture:
+            assert picture.format == "PNG" and picture.width >= 600
+        assert len(alternative) > 10 and (folder / name).stat().st_size <= 200_000

@@ -5,18 +5,14 @@
 Prints the seconds of each stage, the test accuracy and the peak memory as one line of JSON.
 """
 
-import time
-
-started = time.perf_counter()
-
 import json
 import resource
 import sys
+import time
 
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
-import torch.optim as optim
+from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
@@ -61,14 +57,14 @@ def evaluate(model, loader):
     return correct / len(loader.dataset)
 
 
-def main(data_dir, teacher_epochs=5, student_epochs=5, seed=0):
-    stages = {"imports": time.perf_counter() - started}
+def main(data_dir, teacher_epochs=5, student_epochs=5, seed=0, imports=0.0):
+    stages = {"imports": imports}  # their seconds, where benchmark.py has timed them
 
     def lap(stage, since):
         stages[stage] = stages.get(stage, 0) + time.perf_counter() - since
         return time.perf_counter()
 
-    torch.manual_seed(seed)
+    torch.manual_seed(int(seed))
     clock = time.perf_counter()
     transform = transforms.ToTensor()
     train_data = datasets.MNIST(data_dir, train=True, download=True, transform=transform)
@@ -79,7 +75,7 @@ def main(data_dir, teacher_epochs=5, student_epochs=5, seed=0):
 
     teacher, student, accuracy = Teacher(), Student(), {}
     optimizer = optim.Adam(teacher.parameters(), lr=1e-3)
-    for epoch in range(teacher_epochs):
+    for epoch in range(int(teacher_epochs)):
         teacher.train()
         running_loss = 0.0
         for images, labels in train_loader:
@@ -94,7 +90,7 @@ def main(data_dir, teacher_epochs=5, student_epochs=5, seed=0):
 
     teacher.eval()
     optimizer = optim.Adam(student.parameters(), lr=1e-3)
-    for epoch in range(student_epochs):
+    for epoch in range(int(student_epochs)):
         student.train()
         running_loss = 0.0
         for images, labels in train_loader:
@@ -113,4 +109,4 @@ def main(data_dir, teacher_epochs=5, student_epochs=5, seed=0):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:])
