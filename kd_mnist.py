@@ -3,7 +3,7 @@
 # dependencies = ["torch>=2.4", "torchvision>=0.19", "scikit-learn>=1.3", "matplotlib>=3.8",
 #                 "seaborn>=0.13", "numpy>=1.26"]
 # ///
-"""Knowledge distillation on MNIST: a CNN teaches a small MLP what the labels leave out.
+"""Knowledge distillation on MNIST: a CNN teaches an MLP that needs a tenth of its arithmetic.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
     python kd_mnist.py --help       # every setting
@@ -66,7 +66,7 @@ class TeacherCNN(nn.Module):
 class StudentMLP(nn.Sequential):
     """A fully connected network: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
 
-    784 -> 128 -> 10 by default: 101,770 weights, but a tenth of the teacher's multiply-adds.
+    784 -> 128 -> 10 by default: five times the teacher's weights, a tenth of its multiply-adds.
     """
 
     def __init__(self, hidden=(128,)):
@@ -133,7 +133,7 @@ def accuracy(logits, labels):
 def shift(images, pixels, which):
     """Images ``(N, channels, H, W)`` shifted by up to ``pixels`` and filled up with zeros.
 
-    ``which`` ``(N,)`` numbers the shifts row by row: 0 is most down and right, the middle is none.
+    ``which`` ``(N,)`` chooses one per image: 0 is furthest down and right, the middle number none.
     """
     side, (height, width) = 2 * pixels + 1, images.shape[2:]
     padded = F.pad(images, [pixels] * 4)
@@ -142,7 +142,7 @@ def shift(images, pixels, which):
 
 
 def soft_labels(teacher, images, jitter=0):
-    """The teacher's logits ``(N, C)``; with ``jitter`` ``(N, M, C)``, a row for each shift.
+    """The teacher's logits ``(N, C)``; with ``jitter`` ``(N, M, C)``, one entry per shift.
 
     A frozen teacher's answer is always the same, so it is asked once, not in every epoch. Row i
     belongs to image i, in whatever order the student sees the images.
@@ -202,7 +202,7 @@ def train(
             optimizer.step()
             if schedule:
                 schedule.step()
-            total_loss += loss.detach() * len(batch)  # a tensor: .item() would make a GPU wait
+            total_loss += loss.detach() * len(batch)  # a tensor: .item() would wait for a GPU
         record = {"epoch": epoch, "loss": float(total_loss) / len(images)}
         record["seconds"] = time.perf_counter() - started
         test_logits = predict(model, test_set[0])
@@ -275,7 +275,7 @@ def load_mnist(data_dir="data"):
 
 
 def load_small_digits():
-    """scikit-learn's digits in MNIST's size; the last 597, mostly by others, are for tests."""
+    """scikit-learn's digits at MNIST's size; test set: the last 597, mostly by new writers."""
     images, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
     images = F.interpolate(images, size=(20, 20), mode="bilinear")
@@ -305,7 +305,7 @@ def hold_out(dataset, n, seed=0):
 
 
 def measure(models, test_set, teacher_logits):
-    """Results of the runs ``[(model, history), ...]``: the first, with five means, and each one."""
+    """Results of ``[(model, history), ...]``: the first run's, five of them averaged, and all."""
     (images, labels), runs = test_set, []
     for model, history in models:
         with FlopCounterMode(display=False) as counter:
@@ -338,10 +338,10 @@ def compare(alone, distilled, wrong_alone, wrong_distilled):
     """The gain of distillation, and whether it is more than chance.
 
     ``alone`` and ``distilled`` are results of ``measure``. Several pairs are judged by Student's t
-    interval of the mean difference, a single pair by the exact McNemar test (1947): if both were
-    equally good, each image that only one of them gets wrong would be the toss of a coin.
+    interval of the mean difference, a single pair by the exact McNemar test (1947): of two equally
+    good models, which one fails, where only one does, would be a coin toss for each image.
     """
-    pairs, per_error = zip(alone["runs"], distilled["runs"]), 100 / len(wrong_alone)
+    pairs, points_per_error = zip(alone["runs"], distilled["runs"]), 100 / len(wrong_alone)
     fewer = np.array([a["errors"] - d["errors"] for a, d in pairs])
     only_alone = int((wrong_alone & ~wrong_distilled).sum())
     tosses = int((wrong_alone != wrong_distilled).sum())
@@ -349,10 +349,10 @@ def compare(alone, distilled, wrong_alone, wrong_distilled):
     significant, interval = p_value < 0.05, None
     if len(fewer) > 1:
         half = stats.t.ppf(0.975, len(fewer) - 1) * stats.sem(fewer)
-        interval = [float(per_error * (fewer.mean() + side)) for side in (-half, half)]
-        significant = 0 < half < abs(fewer.mean())
+        interval = [float(points_per_error * (fewer.mean() + side)) for side in (-half, half)]
+        significant = 0 < half < abs(fewer.mean())  # no spread, no verdict
     verdict = "better" if fewer.mean() > 0 else "worse"
-    gain = {"errors": float(fewer.mean()), "points": float(per_error * fewer.mean())}
+    gain = {"errors": float(fewer.mean()), "points": float(points_per_error * fewer.mean())}
     gain |= {"p_value": p_value, "interval": interval}
     return gain | {"verdict": verdict if significant else "no difference shown"}
 
@@ -408,7 +408,7 @@ def draw_image_rows(rows, title):
 
 
 def draw_soft_labels(images, labels, logits, temperature, title):
-    """Five digits that T changes most; ``logits`` is ``{"teacher": (N, C), ...}``."""
+    """Of five classes the image that T changes most; ``logits`` is ``{"teacher": (N, C), ...}``."""
     plain, softened = (F.softmax(logits["teacher"] / t, dim=1) for t in (1, temperature))
     change = (plain - softened).abs().amax(1) * (plain.argmax(1) == labels)  # where it is right
     best = {labels[i].item(): i for i in change.argsort().tolist()}  # the last of each digit
@@ -426,9 +426,9 @@ def read_digit(path):
     LeCun et al. (1998), section III: inside 20x20 pixels, its centre of mass in the middle.
     """
     with Image.open(path) as file:
-        picture = ImageOps.exif_transpose(file).convert("RGBA")  # turned as the camera was
+        picture = ImageOps.exif_transpose(file).convert("RGBA")  # undoes the camera's rotation
     opacity = picture.getchannel("A")  # on a transparent background, what is opaque is ink
-    picture = (opacity if opacity.getextrema()[0] < 255 else picture).convert("RGB")
+    picture = (opacity if np.median(opacity) < 128 else picture).convert("RGB")
     picture.thumbnail((200, 200))
     # A window half as wide and high as the image is mostly paper: its median is the paper there.
     paper = picture.resize((32, 32)).filter(ImageFilter.MedianFilter(17)).resize(picture.size)
@@ -461,7 +461,7 @@ def predict_files(paths, prefix):
             network.load_state_dict(weights)
     except Exception as error:  # files from elsewhere can fail in any way
         reason = str(error).partition("\n")[0]
-        raise OSError(f"cannot load {prefix}_*: train first with this file ({reason})") from error
+        raise OSError(f"cannot load {prefix}_*: run the training first ({reason})") from error
     rows = []
     for path in paths:
         digit = read_digit(path)
@@ -486,7 +486,7 @@ def train_teacher(train_set, test_set, *, channels=None, seed=0, **settings):
 
 
 def train_students(train_set, test_set, teacher_logits, *, seeds, hidden=None, **settings):
-    """``[(StudentMLP, history), ...]``, one a seed: equal seeds get equal weights and batches."""
+    """``[(StudentMLP, history), ...]``, one per seed, which sets initial weights and batches."""
     students = []
     for seed in seeds:
         print(f"\nStudent {'alone' if teacher_logits is None else 'distilled'}, seed {seed}")
@@ -572,7 +572,7 @@ def run_experiment(args, name, train_set, test_set):
             results[f"student_{kind}"] = measure(models, test_set, logits["teacher"])
     results = {"student_alone": None, "gain": None} | results
     if not args.no_control:
-        wrong = [logits[kind].argmax(1) != labels for kind in students]
+        wrong = [logits[kind].argmax(1) != labels for kind in ("alone", "distilled")]
         results["gain"] = compare(results["student_alone"], results["student_distilled"], *wrong)
     print_results(results)
     results |= {"dataset": name, "settings": vars(args), "environment": versions}
@@ -606,7 +606,7 @@ def in_range(help, convert, low, high, default=None, **options):
 
 
 def build_parser():
-    """The command line: each setting with its range and default. No usage: errors are one line."""
+    """Every setting, its range and its default; without a usage text, an error is one line."""
     parser = argparse.ArgumentParser("kd_mnist.py", usage=argparse.SUPPRESS, allow_abbrev=False)
     parser.epilog = f"On the small digits the defaults are {DIGITS_OPTIONS}"
     loss, defaults = DistillationLoss(), train.__kwdefaults__
@@ -646,7 +646,7 @@ def build_parser():
 
 def main(argv=None):
     """Run the command line ``argv``, by default this process's own; return its exit code."""
-    if argv is None:  # a notebook that this file is pasted into has its kernel's arguments
+    if argv is None:  # pasted into a notebook, this file sees the kernel's arguments
         argv = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
     parser = build_parser()
     args = parser.parse_args(argv)

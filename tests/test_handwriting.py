@@ -131,7 +131,7 @@ class Dangerous:
 @pytest.mark.parametrize("content", ["text", [1], Dangerous(), kd_mnist.StudentMLP().state_dict()])
 def test_foreign_weights_are_one_line(trained, capsys, content):
     torch.save(content, "mnist_student.pt")
-    assert "train first" in error_of(capsys, "seven.png")
+    assert "run the training first" in error_of(capsys, "seven.png")
     assert "digits_*" in error_of(capsys, "seven.png", "--dataset", "digits")
     assert not (trained / "unpickled").exists()
 
