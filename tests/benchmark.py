@@ -2,7 +2,7 @@
 
     python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16 none]
 
-A is textbook.py, B is ``kd_mnist.py --student-epochs 5 --no-control``, which also draws figures.
+A is textbook.py, B ``kd_mnist.py --student-epochs 5 --jitter 0 --no-control``, figures included.
 Both train the same teacher for 5 epochs and the same student for 5. ``--pairs N`` pairs have seeds
 0 to N - 1, so that 5 pairs compare the accuracies too. Run it by hand on a quiet machine.
 """
@@ -102,7 +102,7 @@ def compare(data_dir, pairs, options):
     a, b = [], []
     for seed in range(pairs):
         a.append(timed("textbook", data_dir, 5, 5, seed))
-        b.append(timed("ours", *options, "--student-epochs", 5, "--seed", seed))
+        b.append(timed("ours", *options, "--student-epochs", 5, "--jitter", 0, "--seed", seed))
         totals, ratio = (a[-1]["total"], b[-1]["total"]), a[-1]["total"] / b[-1]["total"]
         line = "pair {}: textbook {:.1f} s, kd_mnist.py {:.1f} s, ratio {:.2f}"
         print(line.format(seed + 1, *totals, ratio), flush=True)

@@ -76,7 +76,10 @@ def test_killed_or_interrupted_at_50_points(tmp_path):
     assert run(0, 0)[0] == 0
     assert_whole(tmp_path)
     _, errors = nursery.communicate()
-    assert set(killed) <= {-signal.SIGKILL, 0} and set(interrupted) <= {130, 0}, errors
+    # matplotlib's C++ may turn an interruption into an error of its own: a traceback, nothing lost.
+    masked = errors.count("ValueError('Invalid affine transformation matrix')")
+    assert interrupted.count(99) == masked <= 2
+    assert set(killed) <= {-signal.SIGKILL, 0} and set(interrupted) <= {130, 0, 99}, errors
     assert killed.count(-signal.SIGKILL) > 15 and interrupted.count(130) > 15
     assert errors.count("\nkd_mnist.py: interrupted\n") == interrupted.count(130)
     # Python itself reports, and then ignores, an interruption inside a weak reference's callback.
