@@ -9,7 +9,6 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-import torchvision
 from conftest import ROOT
 from PIL import Image
 
@@ -29,19 +28,12 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
     torch.save(kd_mnist.TeacherCNN().state_dict(), "digits_teacher.pt")
-    model = {"accuracy": 0.9, "report": {"8": {"recall": 0.8}}}
-    results = dict.fromkeys(("teacher", "student_alone", "student_distilled"), model)
-    results["gain"] = {"points": 0.5, "verdict": "better"}
-    results["settings"] = {"student_hidden": None, "teacher_channels": None}
-    (tmp_path / "digits_results.json").write_text(json.dumps(results))
+    settings = {"student_hidden": None, "teacher_channels": None}
+    (tmp_path / "digits_results.json").write_text(json.dumps({"settings": settings}))
     drawing = np.zeros((60, 60, 3), np.uint8)
     drawing[10:50, 25:32] = 255
     for name in ("photo.png", "another.jpg"):
         matplotlib.image.imsave(name, drawing)
-    for name in ("train/cats/0", "train/cats/1", "train/dogs/0", "test/cats/0", "test/dogs/0"):
-        path = tmp_path / "my_images" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        matplotlib.image.imsave(path, np.random.default_rng(0).random((70, 70, 3)))
 
     whole_train, sets = kd_mnist.train, zip(kd_mnist.load_small_digits(), (320, 100))
     sets = [kd_mnist.hold_out(part, n)[1] for part, n in sets]
@@ -49,11 +41,6 @@ def somewhere(tmp_path, monkeypatch):
 
     def short_train(*arguments, epochs, **options):
         return whole_train(*arguments, epochs=min(epochs, 2), **options)
-
-    class FashionMNIST:
-        def __init__(self, root, train=True, **_):
-            images, self.targets = sets[0] if train else sets[1]
-            self.data = images[:, 0]
 
     short_train.__kwdefaults__ = whole_train.__kwdefaults__
 
@@ -63,11 +50,10 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(kd_mnist, "hold_out", small_hold_out)
     monkeypatch.setattr(kd_mnist, "train", short_train)
     monkeypatch.setattr(kd_mnist, "load_data", lambda *_, **__: ("digits", *sets))
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", FashionMNIST)
 
 
 def test_every_block_is_of_a_kind_that_is_tested_or_output():
-    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text", "mermaid"}
+    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text"}
     assert PYTHON and COMMANDS
 
 
@@ -117,3 +103,9 @@ def test_pictures():
         with Image.open(folder / name) as picture:
             assert picture.format == "PNG" and picture.width >= 600
         assert len(alternative) > 10 and (folder / name).stat().st_size <= 200_000
+
+
+def test_links_within_the_page():
+    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", README, re.M)}
+    targets = headings | set(re.findall(r'id="(.*?)"', README))
+    assert set(re.findall(r"\]\(#(.*?)\)", README)) <= targets
