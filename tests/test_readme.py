@@ -106,6 +106,7 @@ def test_pictures():
 
 
 def test_links_within_the_page():
-    headings = {title.lower().replace(" ", "-") for title in re.findall(r"^## (.*)$", README, re.M)}
-    targets = headings | set(re.findall(r'id="(.*?)"', README))
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    targets = {title.lower().replace(" ", "-") for title in headings}
+    targets |= set(re.findall(r'id="(.*?)"', README))
     assert set(re.findall(r"\]\(#(.*?)\)", README)) <= targets
