@@ -75,22 +75,15 @@ def test_python_block(somewhere, tmp_path, code):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(SCRIPT)])
 def test_script_command(somewhere, monkeypatch, command):
     arguments = shlex.split(command, comments=True)[2:]
-    if "--holdout" in arguments:
-        arguments[arguments.index("--holdout") + 1] = "500"
     monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *kd_mnist.load_small_digits()))
     monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # which takes long
-    if "--help" in arguments:
-        with pytest.raises(SystemExit, match="^0$"):
-            kd_mnist.main(arguments)
-    else:
-        arguments += ["--dataset", "digits", "--dry-run", "--device", "cpu"]
-        assert kd_mnist.main(arguments) == 0
+    arguments += ["--dataset", "digits", "--dry-run", "--device", "cpu"]
+    assert kd_mnist.main(arguments) == 0
 
 
 def test_no_other_commands_than_the_known_ones():
     """Set-up commands are run by continuous integration and by hand, not in here."""
-    known = (SCRIPT, "uv run ", "python3 -m venv .venv", "python tests/benchmark.py")
-    known += (".venv/bin/pip install torch ", ".venv/bin/python ", "python -m pytest")
+    known = (SCRIPT, "python3 -m venv .venv", "python tests/benchmark.py")
     for command in COMMANDS:
         assert command.startswith(known), command
 
