@@ -1,40 +1,40 @@
-# /// script
-# requires-python = ">=3.10"
-# dependencies = ["torch>=2.4", "torchvision>=0.19", "scikit-learn>=1.3", "matplotlib>=3.8",
-#                 "seaborn>=0.13", "numpy>=1.26"]
-# ///
-"""Knowledge distillation on MNIST: a CNN teaches an MLP that needs a tenth of its arithmetic.
+"""Knowledge distillation on MNIST: a CNN teaches an MLP that does a tenth of the CNN's arithmetic.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
     python kd_mnist.py --help       # every setting
     python kd_mnist.py --dry-run    # every stage in a few seconds; the numbers mean nothing
 
-The method, by Hinton, Vinyals and Dean (2015, arXiv:1503.02531), comes first and ends at the line
-"data"; the rest is plumbing. Shapes: N images, C = 10 classes, M shifts of an image.
+First comes the method, up to ``train``: Hinton, Vinyals and Dean (2015), arXiv:1503.02531. Then
+the experiment, the data, the figures, the files and the command line.
+Shapes: N images, C classes (10 for digits), M ways to shift an image.
 """
 
 import argparse
 import contextlib
-import gzip
-import hashlib
+import functools
 import io
 import json
 import math
 import os
+import platform
+import signal
 import socket
 import sys
 import tempfile
 import time
+import timeit
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import seaborn
 import torch
 import torch.nn.functional as F
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from PIL import Image, ImageChops, ImageFilter, ImageOps
-from scipy import ndimage, stats
+from scipy import stats
 from sklearn import datasets, metrics
 from sklearn.model_selection import train_test_split
 from torch import nn
@@ -49,12 +49,14 @@ class TeacherCNN(nn.Module):
     20,490 weights by default; each convolution weight is used at hundreds of places of an image.
     """
 
-    def __init__(self, channels=(16, 32)):
+    def __init__(self, channels=(16, 32), image_shape=(1, 28, 28), classes=10):
         super().__init__()
-        self.conv1 = nn.Conv2d(1, channels[0], 3, padding=1)
+        depth, height, width = image_shape
+        self.conv1 = nn.Conv2d(depth, channels[0], 3, padding=1)
         self.conv2 = nn.Conv2d(channels[0], channels[1], 3, padding=1)
-        self.linear = nn.Linear(channels[1] * 7 * 7, 10)  # pooled twice: 28 -> 14 -> 7
-        self.to(memory_format=torch.channels_last)  # the layout CPU convolutions are fastest in
+        pooled = (height // 4) * (width // 4)  # pooled twice: 28 -> 14 -> 7
+        self.linear = nn.Linear(channels[1] * pooled, classes)
+        self.to(memory_format=torch.channels_last)  # the fastest layout on a CPU
 
     def forward(self, images):
         # max(relu(x)) = relu(max(x)): pooling first leaves ReLU a quarter of the work.
@@ -69,26 +71,30 @@ class StudentMLP(nn.Sequential):
     784 -> 128 -> 10 by default: five times the teacher's weights, a tenth of its multiply-adds.
     """
 
-    def __init__(self, hidden=(128,)):
+    def __init__(self, hidden=(128,), image_shape=(1, 28, 28), classes=10):
+        sizes = (math.prod(image_shape), *hidden)
         layers = [nn.Flatten()]
-        for n_in, n_out in zip((28 * 28, *hidden), hidden):
+        for n_in, n_out in zip(sizes, hidden):
             layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(hidden[-1], 10))
+        super().__init__(*layers, nn.Linear(sizes[-1], classes))
 
 
 class DistillationLoss(nn.Module):
-    """Hinton, Vinyals and Dean (2015), section 2: soft labels from a teacher, hard from the data.
+    """Hinton, Vinyals and Dean (2015), section 2: soft labels, a teacher's probabilities for all
+    classes, beside the data's own (hard) labels.
 
         alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
             + (1 - alpha) * cross_entropy(student, labels)
 
-    ``alpha`` in [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the labels.
+    ``alpha`` in [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the labels (any
+    from 0 to C - 1 will do).
     ``temperature`` T > 1 softens both distributions, so that small probabilities count. That
     divides the gradient of the first term by about T^2, and the factor T^2 puts it back. Both terms
     are means over the N images: ``batchmean``, since ``mean`` would divide by the C classes too.
 
     Call with ``student_logits (N, C)``, ``teacher_logits (N, C)`` and ``labels (N,)`` int64; the
-    result is a scalar. No gradient reaches the teacher. ``ValueError`` if shapes do not match.
+    result is a scalar. Give it logits, not probabilities: it applies the softmax itself. No
+    gradient reaches the teacher. ``ValueError`` if shapes do not match.
     """
 
     def __init__(self, temperature=2.0, alpha=0.5):
@@ -97,7 +103,8 @@ class DistillationLoss(nn.Module):
             raise ValueError(f"temperature must be positive and finite, not {temperature}")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be from 0 to 1, not {alpha}")
-        self.temperature, self.alpha = temperature, alpha
+        self.temperature = temperature
+        self.alpha = alpha
 
     def forward(self, student_logits, teacher_logits, labels):
         shapes = [tuple(part.shape) for part in (student_logits, teacher_logits, labels)]
@@ -111,7 +118,7 @@ class DistillationLoss(nn.Module):
 
 
 def to_float(images):
-    """Scale images in bytes, as MNIST is kept, to floats from 0 to 1; leave floats as they are."""
+    """Scale uint8 images to floats from 0 to 1; leave floats as they are."""
     return images if images.is_floating_point() else images / 255
 
 
@@ -130,148 +137,450 @@ def accuracy(logits, labels):
     return (logits.argmax(1) == labels).float().mean().item()
 
 
-def shift(images, pixels, which):
-    """Images ``(N, channels, H, W)`` shifted by up to ``pixels`` and filled up with zeros.
+def shift(images, down, right):
+    """Images ``(N, channels, H, W)`` moved by whole pixels, up or left if negative, over zeros."""
+    height, width = images.shape[2:]
+    margin = max(abs(down), abs(right))
+    padded = F.pad(images, [margin] * 4)
+    top = margin - down
+    left = margin - right
+    return padded[:, :, top : top + height, left : left + width]
 
-    ``which`` ``(N,)`` chooses one per image: 0 is furthest down and right, the middle number none.
+
+def all_shifts(max_shift):
+    """Every ``(down, right)`` of up to ``max_shift`` pixels: M = (2 * max_shift + 1)^2 of them."""
+    pixels = range(-max_shift, max_shift + 1)
+    return [(down, right) for down in pixels for right in pixels]
+
+
+def soft_labels(teacher, images, max_shift=0):
+    """The teacher's logits ``(M, N, C)`` for the images, moved by each of ``all_shifts(max_shift)``.
+
+    The loss makes them soft labels. A frozen teacher always answers the same, so it is asked once,
+    not in every epoch. Entry ``[m, n]`` belongs to shift m of image n, in whatever order the student
+    sees the images.
     """
-    side, (height, width) = 2 * pixels + 1, images.shape[2:]
-    padded = F.pad(images, [pixels] * 4)
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view of every shift
-    return windows[torch.arange(len(images), device=images.device), :, which // side, which % side]
-
-
-def soft_labels(teacher, images, jitter=0):
-    """The teacher's logits ``(N, C)``; with ``jitter`` ``(N, M, C)``, one entry per shift.
-
-    A frozen teacher's answer is always the same, so it is asked once, not in every epoch. Row i
-    belongs to image i, in whatever order the student sees the images.
-    """
-    if not jitter:
-        return predict(teacher, images)
-    shifts = torch.arange((2 * jitter + 1) ** 2, device=images.device)
-    each = [predict(teacher, shift(images, jitter, k.expand(len(images)))) for k in shifts]
-    return torch.stack(each, dim=1)
+    return torch.stack([predict(teacher, shift(images, *by)) for by in all_shifts(max_shift)])
 
 
 def train(
     model,
-    train_set,  # images (N, channels, height, width), bytes or floats from 0 to 1; labels (N,)
-    test_set,  # the same; evaluated after each epoch, never used for selection
+    train_set,  # images (N, channels, H, W), uint8 or from 0 to 1; labels (N,) int64
+    test_set,  # the same; evaluated after each epoch, never used to choose anything
     *,
     epochs,
-    teacher_logits=None,  # of the training images, from soft_labels; None: learn from labels alone
-    distillation_loss=None,  # called with (logits, teacher_logits, labels); None: the default loss
-    seed=0,  # of batch order and shifts: models with the same seed see the same batches
-    batch_size=128,
+    teacher_logits=None,  # from soft_labels, (M, N, C); None: learn from labels alone
+    distillation_loss=None,  # of (logits, teacher_logits, labels); None: the default
+    seed=0,  # of batches and shifts: models with the same seed see the same batches
+    batch_size=128,  # at most: all batches of an epoch are nearly equal in size
     lr=1e-3,  # Adam's learning rate
-    one_cycle=False,  # the rate rises to lr and falls to almost 0 (Smith and Topin 2018)
-    jitter=0,  # shift every image by up to this many pixels, anew each epoch
-    report=None,  # called with (record, epochs) after each epoch
+    one_cycle=False,  # rate up to lr, then to 0; momentum reversed (Smith, Topin 2018)
+    max_shift=0,  # shift each batch, as a whole, by up to this many pixels
+    optimizer=None,  # your own, for this model; lr then matters only with one_cycle
+    progress=lambda line: None,  # called with a line of text about each epoch: print, say
 ):
     """Train ``model``, alone or distilled, and return its history: a record for each epoch.
 
-    ``FloatingPointError`` if it diverges, ``ValueError`` if the soft labels have a wrong shape.
+    ``TypeError`` or ``ValueError`` if data or soft labels are not as described above,
+    ``FloatingPointError`` if training diverges.
     """
-    (images, labels), shifts = train_set, (2 * jitter + 1) ** 2
-    expected = (len(images), shifts) if jitter else (len(images),)
-    if teacher_logits is not None and teacher_logits.shape[:-1] != expected:
-        raise ValueError(f"soft labels must be {(*expected, 'C')}, not {(*teacher_logits.shape,)}")
+    check_data(train_set, test_set, teacher_logits, distillation_loss, max_shift)
     distillation_loss = distillation_loss or DistillationLoss()
-    generator = torch.Generator(images.device).manual_seed(seed)  # nothing else draws from it
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    steps = epochs * math.ceil(len(images) / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps) if one_cycle else None
+    images, labels = train_set
+    shifts = all_shifts(max_shift)
+    generator = torch.Generator().manual_seed(seed)  # nothing else draws from it
+    optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    steps = math.ceil(len(images) / batch_size)  # in each epoch
+    if one_cycle:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
     history = []
     for epoch in range(1, epochs + 1):
-        started, total_loss = time.perf_counter(), 0.0
+        started = time.perf_counter()
+        total_loss = 0.0
         model.train()
-        order = torch.randperm(len(images), generator=generator, device=images.device)
-        for batch in order.split(batch_size):
-            x, y, index = images.index_select(0, batch), labels[batch], (batch,)
-            if jitter:
-                which = torch.randint(shifts, y.shape, generator=generator, device=y.device)
-                x, index = shift(x, jitter, which), (batch, which)
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        for batch in order.tensor_split(steps):  # none of one image: BatchNorm needs two
+            m = torch.randint(len(shifts), (), generator=generator).item()
+            x = shift(images[batch], *shifts[m])
             logits = model(to_float(x)).float()  # autocast may give bfloat16
             if teacher_logits is None:  # alone
-                loss = F.cross_entropy(logits, y)
+                loss = F.cross_entropy(logits, labels[batch])
             else:  # distilled
-                loss = distillation_loss(logits, teacher_logits[index], y)
+                loss = distillation_loss(logits, teacher_logits[m, batch], labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if schedule:
+            if one_cycle:
                 schedule.step()
-            total_loss += loss.detach() * len(batch)  # a tensor: .item() would wait for a GPU
+            total_loss += loss.detach() * len(batch)  # .item() would wait for a GPU
         record = {"epoch": epoch, "loss": float(total_loss) / len(images)}
         record["seconds"] = time.perf_counter() - started
         test_logits = predict(model, test_set[0])
         record["test_accuracy"] = accuracy(test_logits, test_set[1])
         if not (math.isfinite(record["loss"]) and test_logits.isfinite().all()):
-            raise FloatingPointError(f"epoch {epoch}: the loss is NaN or infinite, try a lower lr")
+            raise FloatingPointError(f"epoch {epoch}: the loss is not finite, lower the lr")
         history.append(record)
-        if report:
-            report(record, epochs)
+        show_epoch(record, epochs, progress)
     return history
+
+
+# ====================================================================== the experiment
+
+
+def setting(default, low, high, help):
+    """A field of ``Settings``: a number, or a tuple of numbers, from ``low`` to ``high``."""
+    return field(default=default, metadata={"low": low, "high": high, "help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an experiment depends on besides its data; the defaults are for MNIST.
+
+    ``ValueError`` if a setting is out of its range.
+    """
+
+    temperature: float = setting(2.0, 0.01, 1000, "T, which softens the labels")
+    alpha: float = setting(0.5, 0, 1, "weight of the teacher's term in the loss")
+    runs: int = setting(1, 1, 1000, "times to train both students; run i uses seed + i")
+    seed: int = setting(0, 0, 2**31, "random seed of weights, batches and shifts")
+    batch_size: int = setting(128, 1, 60_000, "images in a training step")
+    bf16: bool = setting(True, False, True, "train the teacher in bfloat16 if possible")
+    teacher_epochs: int = setting(5, 1, 10_000, "passes through the training images")
+    teacher_lr: float = setting(3e-3, 1e-8, 1000, "peak of the one-cycle learning rate")
+    teacher_shift: int = setting(1, 0, 4, "shift its images by up to so many pixels")
+    teacher_channels: tuple = setting((16, 32), 1, 10_000, "channels of its convolutions")
+    student_epochs: int = setting(20, 1, 10_000, "passes through the training images")
+    student_lr: float = setting(1e-3, 1e-8, 1000, "constant learning rate")
+    student_shift: int = setting(0, 0, 4, "shift their images by up to so many pixels")
+    student_hidden: tuple = setting((128,), 1, 10_000, "units of the hidden layers")
+
+    def __post_init__(self):
+        for f in fields(self):
+            value = getattr(self, f.name)
+            low = f.metadata["low"]
+            high = f.metadata["high"]
+            types = (int, float) if f.type is float else int
+            if f.type is tuple and not isinstance(value, (tuple, list)):
+                raise ValueError(f"{f.name} must be a tuple of numbers, not {value!r}")
+            for number in value if f.type is tuple else [value]:
+                if not isinstance(number, types) or not low <= number <= high:
+                    raise ValueError(f"{f.name} must be from {low} to {high}, not {number!r}")
+        if len(self.teacher_channels) != 2:
+            raise ValueError(f"teacher_channels must be two, not {self.teacher_channels}")
+
+
+class Trained(NamedTuple):
+    """A network, its history from ``train``, and its logits for the test images, on the CPU."""
+
+    model: nn.Module
+    history: list
+    test_logits: torch.Tensor
+
+
+class Experiment(NamedTuple):
+    """What ``run_experiment`` returns; ``alone[i]`` and ``distilled[i]`` are pair i.
+
+    ``results`` holds a summary of each kind of network and the gain, ready for JSON.
+    """
+
+    settings: Settings
+    teacher: Trained
+    alone: list
+    distilled: list
+    results: dict
+
+
+def cpu_capabilities():
+    """What torch knows of this CPU, by name; nothing if this torch is too old to tell."""
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return {}
+    return torch.cpu.get_capabilities()
+
+
+def has_bfloat16():
+    """Whether this CPU has instructions for bfloat16."""
+    capabilities = cpu_capabilities()
+    return capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
+
+
+def train_teacher(train_set, test_set, settings=Settings(), progress=lambda line: None):
+    """Train a TeacherCNN, of the size that the images and classes need, and return a ``Trained``."""
+    images = train_set[0]
+    classes = 1 + max(int(train_set[1].max()), int(test_set[1].max()))
+    torch.manual_seed(settings.seed)
+    teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes).to(images.device)
+    bfloat16 = settings.bf16 and images.device.type == "cpu" and has_bfloat16()
+    # No cache: it would go on using the bfloat16 weights of the first step.
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+        history = train(
+            teacher,
+            train_set,
+            test_set,
+            epochs=settings.teacher_epochs,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            lr=settings.teacher_lr,
+            one_cycle=True,
+            max_shift=settings.teacher_shift,
+            progress=progress,
+        )
+    test_logits = predict(teacher, test_set[0]).cpu()  # in float32
+    return Trained(teacher, history, test_logits)
+
+
+def run_experiment(
+    train_set,  # as for train: images of any size, any number of classes, on any device
+    test_set,
+    settings=Settings(),
+    teacher=None,  # a trained network of yours; None: train a TeacherCNN
+    new_student=None,  # makes a student, called without arguments; None: a StudentMLP
+    progress=lambda line: None,  # called with lines of text: print, say
+):
+    """Train a teacher and pairs of students, one alone, one distilled: an ``Experiment``."""
+    check_data(train_set, test_set)
+    images = train_set[0]
+    if teacher is None:
+        progress("\nTeacher")
+        trained_teacher = train_teacher(train_set, test_set, settings, progress)
+    else:
+        trained_teacher = Trained(teacher, [], predict(teacher, test_set[0]).cpu())
+    teacher_logits = soft_labels(trained_teacher.model, images, settings.student_shift)
+    if new_student is None:
+        sizes = (settings.student_hidden, images.shape[1:], teacher_logits.shape[-1])
+        new_student = functools.partial(StudentMLP, *sizes)
+    distillation_loss = DistillationLoss(settings.temperature, settings.alpha)
+    students = {"alone": [], "distilled": []}
+    for seed in range(settings.seed, settings.seed + settings.runs):
+        for way in ("alone", "distilled"):
+            progress(f"\nStudent {way}, seed {seed}")
+            torch.manual_seed(seed)  # the same weights, and the same dropout, both ways
+            student = new_student().to(images.device)
+            history = train(
+                student,
+                train_set,
+                test_set,
+                epochs=settings.student_epochs,
+                teacher_logits=teacher_logits if way == "distilled" else None,
+                distillation_loss=distillation_loss if way == "distilled" else None,
+                seed=seed,
+                batch_size=settings.batch_size,
+                lr=settings.student_lr,
+                max_shift=settings.student_shift,
+                progress=progress,
+            )
+            trained = Trained(student, history, predict(student, test_set[0]).cpu())
+            students[way].append(trained)
+    teacher_test_logits = trained_teacher.test_logits
+    results = {
+        "teacher": summarize([trained_teacher], test_set, teacher_test_logits),
+        "student_alone": summarize(students["alone"], test_set, teacher_test_logits),
+        "student_distilled": summarize(students["distilled"], test_set, teacher_test_logits),
+        "gain": compare(students["alone"], students["distilled"], test_set[1]),
+    }
+    return Experiment(settings, trained_teacher, students["alone"], students["distilled"], results)
+
+
+def shift_errors(model, test_set, max_shift=4, most=2000):
+    """Per cent of wrong answers on test images shifted by 0, 1, ... ``max_shift`` pixels: a list.
+
+    From 1 on each is the mean over eight directions. All are over every n-th test image, ``most``
+    at most.
+    """
+    n = math.ceil(len(test_set[0]) / most)
+    images = test_set[0][::n]
+    labels = test_set[1][::n]
+    wrong = [100 - 100 * accuracy(predict(model, images), labels)]
+    for pixels in range(1, max_shift + 1):
+        right = [
+            accuracy(predict(model, shift(images, pixels * down, pixels * across)), labels)
+            for down, across in all_shifts(1)
+            if (down, across) != (0, 0)
+        ]
+        wrong.append(100 - 100 * float(np.mean(right)))
+    return wrong
+
+
+def measure(trained, test_set, teacher_test_logits):
+    """The results of a ``Trained`` network, ready for JSON."""
+    model, history, logits = trained
+    images = test_set[0]
+    labels = test_set[1].cpu()
+    classes = range(logits.shape[1])
+    predicted = logits.argmax(1)
+    thousand = images[:1000]
+    seconds = timeit.repeat(lambda: predict(model, thousand).cpu(), number=1, repeat=4)
+    with FlopCounterMode(display=False) as counter:
+        predict(model, images[:1])
+    per_class = metrics.classification_report(
+        labels, predicted, labels=classes, output_dict=True, zero_division=0
+    )
+    return {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
+        "ms_per_1000": 1e6 * min(seconds[1:]) / len(thousand),  # the first is a warm-up
+        "accuracy": accuracy(logits, labels),
+        "errors": int((predicted != labels).sum()),
+        "nll": F.cross_entropy(logits.double(), labels).item(),
+        "agreement": accuracy(logits, teacher_test_logits.argmax(1)),
+        "per_class": per_class,
+        "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "shift_errors": shift_errors(model, test_set),
+        "layers": str(model).splitlines(),
+        "history": history,
+    }
+
+
+def summarize(all_trained, test_set, teacher_test_logits):
+    """``measure`` each of several ``Trained`` networks; with mean and standard deviation."""
+    runs = [measure(trained, test_set, teacher_test_logits) for trained in all_trained]
+    mean = {}
+    sd = {}
+    for key in ("ms_per_1000", "accuracy", "errors", "nll", "agreement"):
+        values = [run[key] for run in runs]
+        mean[key] = float(np.mean(values))
+        sd[key] = float(np.std(values, ddof=1)) if len(runs) > 1 else None
+    return {"runs": runs, "mean": mean, "sd": sd}
+
+
+def compare(alone, distilled, labels):
+    """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
+
+    Several pairs are judged by Student's t interval of the mean difference, a single pair by the
+    exact McNemar test (1947): if both were equally good, it would be a coin toss which of them
+    fails on an image that only one of them gets right.
+    """
+    labels = labels.cpu()
+    wrong_alone = torch.stack([s.test_logits.argmax(1) != labels for s in alone])
+    wrong_distilled = torch.stack([s.test_logits.argmax(1) != labels for s in distilled])
+    saved = (wrong_alone.sum(1) - wrong_distilled.sum(1)).double().numpy()  # per pair
+    mean = float(saved.mean())
+    points = 100 / len(labels)  # of accuracy, for each error
+    if len(saved) == 1:
+        only_alone = int((wrong_alone & ~wrong_distilled).sum())
+        only_one = int((wrong_alone != wrong_distilled).sum())
+        p_value = float(stats.binomtest(only_alone, only_one).pvalue) if only_one else 1.0
+        interval = None
+        significant = p_value < 0.05
+    else:
+        margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
+        p_value = None
+        interval = [points * (mean - margin), points * (mean + margin)]
+        significant = 0 < margin < abs(mean)  # 0 if all are equal: spread unknown
+    verdict = "better" if mean > 0 else "worse"
+    return {
+        "errors": mean,
+        "points": points * mean,
+        "p_value": p_value,
+        "interval": interval,
+        "verdict": verdict if significant else "no difference shown",
+    }
+
+
+def results_table(results):
+    """The table of the networks in ``results`` and the gain, if it holds one, as text."""
+    lines = [f"{'':17}   weights mult-adds ms/1000 accuracy     errors    NLL  agrees"]
+    for name, summary in results.items():
+        if name == "gain":
+            continue
+        first = summary["runs"][0]
+        mean = summary["mean"]
+        sd = summary["sd"]["errors"]
+        spread = "" if sd is None else f" ± {sd:.2g}"
+        errors = f"{mean['errors']:.4g}{spread}"
+        lines.append(
+            f"{name.replace('_', ' '):17}{first['parameters']:10,}{first['multiply_adds']:10,}"
+            f"{mean['ms_per_1000']:8.1f}{mean['accuracy']:9.2%}{errors:>11}"
+            f" {mean['nll']:6.3f}{mean['agreement']:8.1%}"
+        )
+    if gain := results.get("gain"):
+        word = "more" if gain["errors"] < 0 else "fewer"
+        errors = f"{abs(gain['errors']):.4g} {word} errors ({gain['points']:+.2f} points)"
+        if gain["interval"]:
+            who = f"Distillation, {len(results['student_alone']['runs'])} pairs"
+            low, high = gain["interval"]
+            evidence = f"95 % interval of the mean: {low:+.2f} to {high:+.2f} points"
+        else:
+            who = "This student, distilled"
+            evidence = f"exact McNemar test, p = {gain['p_value']:.2g}"
+        lines += ["", f"{who}: {errors}: {gain['verdict']}", evidence]
+    return "\n".join(lines)
 
 
 # ================================================================================ data
 
+SMALL_DIGITS_SETTINGS = Settings(
+    temperature=8.0,
+    alpha=0.9,
+    runs=3,
+    batch_size=64,
+    teacher_epochs=160,
+    teacher_lr=5e-3,
+    teacher_shift=2,
+    student_epochs=240,
+    student_lr=2e-3,
+)
 WARNING = """
 *** WARNING: this is NOT MNIST, which is missing and cannot be downloaded. ***
 *** The results are for scikit-learn's 1,797 small handwritten digits.     ***"""
-MNIST_FILES = {  # with the MD5 of their uncompressed content
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
 
 
-def download_mnist(data_dir, timeout=10):
-    """Have torchvision download MNIST, waiting at most ``timeout`` seconds for each answer."""
+def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
+    """``TypeError`` or ``ValueError``, in one line, if ``train`` cannot work with these."""
+    for part in (train_set, test_set):
+        is_pair = isinstance(part, (tuple, list)) and len(part) == 2
+        if not is_pair or not all(torch.is_tensor(tensor) for tensor in part):
+            raise TypeError("each data set must be (images, labels), two torch tensors")
+        images, labels = part
+        if images.dim() != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            found = f"{tuple(images.shape)} and {tuple(labels.shape)} of {labels.dtype}"
+            expected = "images (N, channels, H, W) and int64 labels (N,)"
+            raise ValueError(f"expected {expected}, not {found}")
+    shapes = [tuple(part[0].shape) for part in (train_set, test_set)]
+    if shapes[0][1:] != shapes[1][1:] or 0 in (shapes[0][0], shapes[1][0]):
+        raise ValueError(f"images must be of one size, and some in each set, not {shapes}")
+    if teacher_logits is None and distillation_loss is not None:
+        raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
+    m = len(all_shifts(max_shift))
+    n = len(train_set[0])
+    if teacher_logits is not None and teacher_logits.shape[:-1] != (m, n):
+        found = tuple(teacher_logits.shape)
+        raise ValueError(f"soft labels must be ({m}, {n}, C), not {found}")
+
+
+def load_mnist(data_dir="data", timeout=10):
+    """MNIST as ``(images, labels), (images, labels)``, training and test; downloaded if missing.
+
+    Images are uint8 ``(N, 1, 28, 28)``, 0 for paper and 255 for ink, labels int64 ``(N,)``. A
+    server gets ``timeout`` seconds for each answer. ``FileNotFoundError`` if MNIST cannot be
+    downloaded, ``OSError`` if its files are damaged.
+    """
     from torchvision import datasets as vision  # only here: the import takes a second
 
     class MNIST(vision.MNIST):  # torchvision names the folder after its class
         mirrors = (*vision.MNIST.mirrors, "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
+    folder = Path(data_dir) / "MNIST" / "raw"
+    names = [resource.removesuffix(".gz") for resource, _ in MNIST.resources]
+    complete = all(any(folder.glob(f"{name}*")) for name in names)
+    if not complete:
+        say(f"Downloading MNIST (12 MB) to {folder} ...")
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout)  # torchvision sets none and would wait for ever
     try:
-        MNIST(data_dir, download=True)
+        sets = [MNIST(data_dir, is_train, download=True) for is_train in (True, False)]
+        for part, n in zip(sets, (60_000, 10_000)):
+            shapes = (part.data.shape, part.targets.shape)
+            if shapes != ((n, 28, 28), (n,)) or part.targets.max() > 9:
+                raise ValueError(f"expected {n} images and labels from 0 to 9")
+    except Exception as error:  # a network or a file can fail in any way
+        reason = " ".join(str(error).split())
+        if complete:
+            raise OSError(f"{folder} is damaged: delete it and start again ({reason})") from error
+        advice = f"put these files there, gzipped or not: {', '.join(names)}"
+        raise FileNotFoundError(f"MNIST is not in {folder}; {advice} ({reason})") from error
     finally:
         socket.setdefaulttimeout(previous)
-
-
-def read_mnist_file(folder, name):
-    """One of MNIST's files, gzipped or not, as uint8; ``OSError`` if it is not MNIST's."""
-    for path in folder.glob(f"{name}*"):
-        content = path.read_bytes()
-        with contextlib.suppress(Exception):  # not gzipped, or damaged
-            content = gzip.decompress(content)
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() == MNIST_FILES[name]:
-            return torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    raise OSError(f"{folder / name}* is damaged or not MNIST: delete it and start again")
-
-
-def load_mnist(data_dir="data"):
-    """MNIST as ``(images, labels), (images, labels)``, training and test; downloaded if missing.
-
-    Images are uint8 ``(N, 1, 28, 28)``, 0 for paper and 255 for ink, labels int64 ``(N,)``.
-    ``FileNotFoundError`` if it cannot be downloaded, ``OSError`` if it is damaged.
-    """
-    folder = Path(data_dir) / "MNIST" / "raw"
-    if not all(any(folder.glob(f"{name}*")) for name in MNIST_FILES):
-        print(f"Downloading MNIST (12 MB) to {folder} ...", flush=True)
-        try:
-            download_mnist(data_dir)
-        except Exception as error:  # a network can fail in any way
-            advice = f"put these files there, gzipped or not: {', '.join(MNIST_FILES)}"
-            reason = f"the download failed: {' '.join(str(error).split())}"
-            raise FileNotFoundError(f"MNIST is not in {folder}; {advice} ({reason})") from error
-    x, y, test_x, test_y = (read_mnist_file(folder, name) for name in MNIST_FILES)
-    x, test_x = x[16:].view(-1, 1, 28, 28), test_x[16:].view(-1, 1, 28, 28)  # after the headers
-    return (x, y[8:].long()), (test_x, test_y[8:].long())
+    return [(part.data[:, None], part.targets) for part in sets]
 
 
 def load_small_digits():
@@ -279,7 +588,8 @@ def load_small_digits():
     images, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
     images = F.interpolate(images, size=(20, 20), mode="bilinear")
-    images, labels = F.pad(images, [4] * 4), torch.from_numpy(labels).long()
+    images = F.pad(images, [4] * 4)
+    labels = torch.from_numpy(labels).long()
     return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
 
 
@@ -295,402 +605,401 @@ def load_data(dataset="auto", data_dir="data"):
     return "digits", *load_small_digits()
 
 
-def hold_out(dataset, n, seed=0):
-    """Split into two ``(images, labels)``, stratified: the rest, and then the ``n`` held out."""
-    parts = train_test_split(*dataset, test_size=n, random_state=seed, stratify=dataset[1])
-    return (parts[0], parts[2]), (parts[1], parts[3])
+def hold_out(data, n, seed=0):
+    """Split into two ``(images, labels)``, each with the same shares of all classes: the rest, and
+    the ``n`` held out.
 
-
-# ================================================================ measuring and figures
-
-
-def measure(models, test_set, teacher_logits):
-    """Results of ``[(model, history), ...]``: the first run's, five of them averaged, and all."""
-    (images, labels), runs = test_set, []
-    for model, history in models:
-        with FlopCounterMode(display=False) as counter:
-            predict(model, images[:1])
-        started = time.perf_counter()
-        logits = predict(model, images).cpu()
-        seconds = time.perf_counter() - started
-        truth, predicted = labels.cpu().numpy(), logits.argmax(1).numpy()
-        p = logits.double().softmax(1).numpy()
-        report = metrics.classification_report(truth, predicted, output_dict=True, zero_division=0)
-        run = {
-            "parameters": sum(weight.numel() for weight in model.parameters()),
-            "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
-            "ms_per_1000": 1e6 * seconds / len(images),
-            "accuracy": float(metrics.accuracy_score(truth, predicted)),
-            "errors": int((truth != predicted).sum()),
-            "nll": float(metrics.log_loss(truth, p)),
-            "agreement": accuracy(logits, teacher_logits.argmax(1)),
-            "confidence": float(p.max(1).mean()),
-            "top3_accuracy": float(metrics.top_k_accuracy_score(truth, p, k=3)),
-            "auc": float(metrics.roc_auc_score(truth, p, multi_class="ovr")),
-        }
-        runs.append(run | {"report": report, "history": history})
-    averaged = ("ms_per_1000", "accuracy", "errors", "nll", "agreement")
-    means = {key: float(np.mean([run[key] for run in runs])) for key in averaged}
-    return runs[0] | means | {"runs": runs}
-
-
-def compare(alone, distilled, wrong_alone, wrong_distilled):
-    """The gain of distillation, and whether it is more than chance.
-
-    ``alone`` and ``distilled`` are results of ``measure``. Several pairs are judged by Student's t
-    interval of the mean difference, a single pair by the exact McNemar test (1947): of two equally
-    good models, which one fails, where only one does, would be a coin toss for each image.
+    ``ValueError`` if the classes do not fit into both parts.
     """
-    pairs, points_per_error = zip(alone["runs"], distilled["runs"]), 100 / len(wrong_alone)
-    fewer = np.array([a["errors"] - d["errors"] for a, d in pairs])
-    only_alone = int((wrong_alone & ~wrong_distilled).sum())
-    tosses = int((wrong_alone != wrong_distilled).sum())
-    p_value = float(stats.binomtest(only_alone, tosses).pvalue) if tosses else 1.0
-    significant, interval = p_value < 0.05, None
-    if len(fewer) > 1:
-        half = stats.t.ppf(0.975, len(fewer) - 1) * stats.sem(fewer)
-        interval = [float(points_per_error * (fewer.mean() + side)) for side in (-half, half)]
-        significant = 0 < half < abs(fewer.mean())  # no spread, no verdict
-    verdict = "better" if fewer.mean() > 0 else "worse"
-    gain = {"errors": float(fewer.mean()), "points": float(points_per_error * fewer.mean())}
-    gain |= {"p_value": p_value, "interval": interval}
-    return gain | {"verdict": verdict if significant else "no difference shown"}
+    images, labels = data
+    least = len(labels.unique())  # one image of each class
+    most = len(labels) - least
+    if not least <= n <= most:
+        raise ValueError(f"can take {least} to {most} of {len(labels)} images, not {n}")
+    rest, held, rest_labels, held_labels = train_test_split(
+        images, labels, test_size=n, random_state=seed, stratify=labels
+    )
+    return (rest, rest_labels), (held, held_labels)
 
 
-def draw_confusion(labels, logits, title):
-    """Counts of true against predicted digit: errors in shades of red, the diagonal in green."""
-    counts = metrics.confusion_matrix(labels, logits.argmax(1))
-    correct, figure = np.eye(len(counts), dtype=bool), Figure((7, 6), 150, layout="constrained")
-    style = {"fmt": "", "cbar": False, "linewidths": 0.5, "linecolor": "0.85"}
-    style |= {"annot": np.where(counts, counts, "").astype(str), "ax": figure.subplots()}
-    most = max(1, counts[~correct].max())
-    seaborn.heatmap(counts, mask=correct, cmap="Reds", vmin=0, vmax=1.5 * most, **style)
-    seaborn.heatmap(counts, mask=~correct, cmap=["#e8f1e4"], **style)
-    title = f"{title}: distilled student, {counts[~correct].sum()} errors in {len(labels):,}"
-    style["ax"].set(xlabel="predicted digit", ylabel="true digit", title=title)
+# ============================================================================= figures
+
+
+FIGURES = ("confusion_matrix", "training_curves", "shifted_images", "soft_labels")
+
+
+class Picture(Figure):
+    """A matplotlib Figure that shows itself in a notebook."""
+
+    def _repr_png_(self):
+        content = io.BytesIO()
+        self.savefig(content, format="png")
+        return content.getvalue()
+
+
+def draw_confusion(labels, logits, title, class_names=None):
+    """A Figure that counts true against predicted classes; the errors are shaded red."""
+    names = range(logits.shape[1]) if class_names is None else class_names
+    predicted = logits.argmax(1).cpu()
+    counts = metrics.confusion_matrix(labels.cpu(), predicted, labels=range(len(names)))
+    errors = counts * (1 - np.eye(len(names), dtype=int))  # without the diagonal
+    text = np.where(counts, counts, "").astype(str)
+    figure = Picture((7, 6), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    seaborn.heatmap(errors, annot=text, fmt="", cmap="Reds", linewidths=0.5, cbar=False, ax=axes)
+    axes.set_title(f"{title}: {errors.sum():,} errors in {len(labels):,}")
+    axes.set(xlabel="predicted", ylabel="true", xticklabels=names, yticklabels=names)
     return figure
 
 
-def draw_curves(teacher_history, students, title):
-    """Loss and test accuracy per epoch of ``{kind: [(model, history), ...]}``: mean and sd."""
-    figure = Figure((10, 4), 150, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes, key in ((left, "loss"), (right, "test_accuracy")):
-        for kind, models in students.items():
-            records = [record for _, history in models for record in history]
-            x, y = [record["epoch"] for record in records], [record[key] for record in records]
-            colour = "tab:blue" if kind == "alone" else "tab:orange"
-            seaborn.lineplot(x=x, y=y, ax=axes, errorbar="sd", color=colour, label=kind)
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    final = teacher_history[-1]["test_accuracy"]
-    right.axhline(final, color="black", linestyle="--", label=f"teacher ({final:.2%})")
-    right.legend()
-    left.set(xlabel="epoch", ylabel="training loss (two different losses)", yscale="log")
-    right.set(xlabel="epoch", ylabel="test accuracy")
-    figure.suptitle(f"{title}: one student, two ways to learn")
+def draw_curves(curves, first, xlabel, ylabel, title):
+    """A Figure of the means of ``{name: [values of each run]}`` over first, first + 1, ..."""
+    rows = []
+    for name, runs in curves.items():
+        for run in runs:
+            rows += [(x, y, name) for x, y in enumerate(run, first)]
+    x, y, names = zip(*rows)
+    figure = Picture((7, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    seaborn.lineplot(x=x, y=y, hue=names, style=names, markers=True, errorbar="sd", ax=axes)
+    axes.legend(title="mean and, over several runs, standard deviation")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    axes.grid(alpha=0.3)
     return figure
 
 
-def draw_image_rows(rows, title):
-    """A row for each ``(caption, image (1, 28, 28), [(heading, probabilities), ...])``."""
-    figure, widths = Figure((10, 1.4 * len(rows) + 0.7), 150, layout="constrained"), (1, 3, 3)
-    grid = figure.subplots(len(rows), 3, width_ratios=widths, squeeze=False)
-    for (picture, *panels), (caption, image, charts) in zip(grid, rows):
-        picture.imshow(image[0].numpy(), cmap="gray_r")
+def draw_soft_labels(test_set, logits_of, temperature, title, class_names=None):
+    """A Figure of five test images of different classes, those whose soft labels T changes most.
+
+    ``logits_of`` maps a name to logits (N, C). Only images that "teacher" gets right are shown.
+    """
+    images = to_float(test_set[0].cpu())
+    labels = test_set[1].cpu()
+    plain = logits_of["teacher"].softmax(1)
+    softened = (logits_of["teacher"] / temperature).softmax(1)
+    names = range(plain.shape[1]) if class_names is None else class_names
+    change = (plain - softened).abs().amax(1)
+    right = (plain.argmax(1) == labels).nonzero()[:, 0].tolist()
+    best = {}
+    for i in sorted(right, key=lambda i: change[i], reverse=True):
+        best.setdefault(int(labels[i]), i)  # the first of each class
+    chosen = list(best.values())[:5] or [0]
+    figure = Picture((10, 1.4 * len(chosen) + 0.7), dpi=150, layout="constrained")
+    grid = figure.subplots(len(chosen), 3, width_ratios=(1, 3, 3), squeeze=False)
+    for (picture, left, right), i in zip(grid, chosen):
+        answers = [f"{name}: {names[logits[i].argmax()]}" for name, logits in logits_of.items()]
+        caption = "\n".join([f"true: {names[labels[i]]}", *answers])
+        picture.imshow(images[i].mean(0).numpy(), cmap="gray_r")
         picture.set(xticks=[], yticks=[])
         picture.set_ylabel(caption, rotation=0, ha="right", va="center", parse_math=False)
-        for axes, (heading, probabilities) in zip(panels, charts):
-            axes.bar(range(len(probabilities)), probabilities.tolist())
-            axes.set(xticks=range(len(probabilities)), ylim=(0, 1), title=heading)
-    figure.suptitle(title)
+        for axes, p, t in ((left, plain[i], 1), (right, softened[i], temperature)):
+            axes.bar(range(len(p)), p.tolist())
+            axes.set_xticks(range(len(p)), names)
+            axes.set(ylim=(0, 1), title=f"teacher at T = {t:g}")
+    figure.suptitle(f"{title}: what the teacher says beyond the label")
     return figure
 
 
-def draw_soft_labels(images, labels, logits, temperature, title):
-    """Of five classes the image that T changes most; ``logits`` is ``{"teacher": (N, C), ...}``."""
-    plain, softened = (F.softmax(logits["teacher"] / t, dim=1) for t in (1, temperature))
-    change = (plain - softened).abs().amax(1) * (plain.argmax(1) == labels)  # where it is right
-    best = {labels[i].item(): i for i in change.argsort().tolist()}  # the last of each digit
-    rows = []
-    for i in sorted(best.values(), key=lambda i: -change[i])[:5]:
-        answers = [f"{kind}: {answer[i].argmax()}" for kind, answer in logits.items()]
-        charts = [("teacher at T = 1", plain[i]), (f"at T = {temperature:g}", softened[i])]
-        rows.append(("\n".join([f"true: {labels[i]}", *answers]), images[i], charts))
-    return draw_image_rows(rows, f"{title}: what the teacher says beyond the label")
+def draw_figures(experiment, test_set, title, class_names=None):
+    """The four Figures of an ``Experiment``, by name."""
+    settings, teacher, alone, distilled, results = experiment
+    percent_wrong = {}
+    shifted = {}
+    for name in ("teacher", "student_alone", "student_distilled"):
+        runs = results[name]["runs"]
+        shifted[name] = [run["shift_errors"] for run in runs]
+        percent_wrong[name] = []
+        for run in runs:
+            epochs = [100 - 100 * epoch["test_accuracy"] for epoch in run["history"]]
+            percent_wrong[name].append(epochs)
+    logits_of = {"teacher": teacher.test_logits}
+    logits_of["alone"] = alone[0].test_logits
+    logits_of["distilled"] = distilled[0].test_logits
+    label = "wrong answers on test images, per cent"
+    confusion = draw_confusion(
+        test_set[1], logits_of["distilled"], f"{title}, distilled student", class_names
+    )
+    training = draw_curves(percent_wrong, 1, "epoch", label, f"{title}: training")
+    shifting = draw_curves(shifted, 0, "shift in pixels", label, f"{title}: shifted images")
+    softening = draw_soft_labels(test_set, logits_of, settings.temperature, title, class_names)
+    return dict(zip(FIGURES, (confusion, training, shifting, softening)))
 
 
-def read_digit(path):
-    """An image file's digit as MNIST's makers would have it: ``(1, 1, 28, 28)``, ink 1, paper 0.
-
-    LeCun et al. (1998), section III: inside 20x20 pixels, its centre of mass in the middle.
-    """
-    with Image.open(path) as file:
-        picture = ImageOps.exif_transpose(file).convert("RGBA")  # undoes the camera's rotation
-    opacity = picture.getchannel("A")  # on a transparent background, what is opaque is ink
-    picture = (opacity if np.median(opacity) < 128 else picture).convert("RGB")
-    picture.thumbnail((200, 200))
-    # A window half as wide and high as the image is mostly paper: its median is the paper there.
-    paper = picture.resize((32, 32)).filter(ImageFilter.MedianFilter(17)).resize(picture.size)
-    ink = np.asarray(ImageChops.difference(picture, paper)).max(axis=2)  # (H, W), 0 to 255
-    if ink.max() < 25:
-        raise OSError(f"{path}: nothing stands out from the background")
-    ink = (ink / ink.max() - 0.2).clip(0) * 255 / 0.8  # shadows and noise are paper
-    ink = Image.fromarray(ink.astype(np.uint8))
-    ink = ink.crop(ink.getbbox())
-    ink = ink.resize([max(1, round(20 * side / max(ink.size))) for side in ink.size])
-    row, column = ndimage.center_of_mass(np.asarray(ink))
-    digit = Image.new("L", (28, 28))
-    digit.paste(ink, (round(14 - column), round(14 - row)))
-    return torch.from_numpy(np.array(digit))[None, None] / 255
+# =============================================================================== files
 
 
-def build(network, widths=None):
-    """A new ``network`` with these layer widths or, without any, with its class's own."""
-    return network(widths) if widths else network()
-
-
-def predict_files(paths, prefix):
-    """Print and draw what the networks of the run that wrote ``prefix_*`` read in image files."""
+def load_weights(network, path):
+    """``network``, ready to predict, with the weights in ``path``; ``OSError`` if none fit."""
     try:
-        settings = json.loads(Path(f"{prefix}_results.json").read_text())["settings"]
-        networks = {"student": build(StudentMLP, settings["student_hidden"])}
-        networks["teacher"] = build(TeacherCNN, settings["teacher_channels"])
-        for kind, network in networks.items():
-            weights = torch.load(f"{prefix}_{kind}.pt", map_location="cpu", weights_only=True)
-            network.load_state_dict(weights)
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
     except Exception as error:  # files from elsewhere can fail in any way
-        reason = str(error).partition("\n")[0]
-        raise OSError(f"cannot load {prefix}_*: run the training first ({reason})") from error
-    rows = []
-    for path in paths:
-        digit = read_digit(path)
-        answers = [(kind, predict(net, digit)[0].softmax(0)) for kind, net in networks.items()]
-        print(f"{path}: ", *(f"{kind} {p.argmax()} ({p.max():.1%})  " for kind, p in answers))
-        rows.append((path.name, digit[0], answers))
-    write_whole(f"{prefix}_predictions.png", draw_image_rows(rows, "Your digits").savefig)
-    print(f"Wrote {prefix}_predictions.png")
+        reason = " ".join(str(error).split())[:300]
+        name = type(network).__name__
+        raise OSError(f"the weights in {path} do not fit this {name}: {reason}") from error
+    return network.eval()
 
 
-# ======================================================= the experiment and its command line
+def write_files(folder, contents, outdated=()):
+    """Write ``{name: bytes}`` to ``folder``: all of them whole, or nothing.
 
-DIGITS_OPTIONS = "--temperature 8 --alpha 0.9 --runs 3 --teacher-epochs 160 --student-epochs 240"
-DIGITS_OPTIONS += " --batch-size 32 --jitter 2"  # what differs from the defaults for MNIST
-
-
-def train_teacher(train_set, test_set, *, channels=None, seed=0, **settings):
-    """A TeacherCNN trained with a one-cycle learning rate, and its history."""
-    torch.manual_seed(seed)
-    teacher = build(TeacherCNN, channels).to(train_set[0].device)
-    return teacher, train(teacher, train_set, test_set, seed=seed, one_cycle=True, **settings)
-
-
-def train_students(train_set, test_set, teacher_logits, *, seeds, hidden=None, **settings):
-    """``[(StudentMLP, history), ...]``, one per seed, which sets initial weights and batches."""
-    students = []
-    for seed in seeds:
-        print(f"\nStudent {'alone' if teacher_logits is None else 'distilled'}, seed {seed}")
-        torch.manual_seed(seed)
-        student = build(StudentMLP, hidden).to(train_set[0].device)
-        settings |= {"seed": seed, "teacher_logits": teacher_logits}
-        students.append((student, train(student, train_set, test_set, **settings)))
-    return students
+    The files that they replace, and the ``outdated`` ones, go before the first new one comes: files
+    of two runs never lie side by side.
+    """
+    folder = Path(folder)
+    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=folder) as unfinished:
+        for name, content in contents.items():
+            Path(unfinished, name).write_bytes(content)
+        for name in (*contents, *outdated):
+            (folder / name).unlink(missing_ok=True)
+        for name in contents:
+            Path(unfinished, name).replace(folder / name)
 
 
-def print_epoch(record, epochs):
-    """One line an epoch, with the seconds left; about ten lines if there are over 100 epochs."""
-    epoch, seconds = record["epoch"], record["seconds"]
+@contextlib.contextmanager
+def interruption_held_back():
+    """Let Ctrl-C wait for the end of the block: matplotlib may turn it into other errors."""
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
+
+
+def save_results(experiment, facts, folder, prefix):
+    """Write the JSON and the weights of teacher and first pair; remove an earlier run's figures.
+
+    ``facts`` is a dictionary that the JSON holds beside the settings and results.
+    """
+    report = {"settings": asdict(experiment.settings)}
+    report.update(facts)
+    report.update(experiment.results)
+    text = json.dumps(report, indent=1, allow_nan=False)
+    contents = {f"{prefix}_results.json": text.encode()}
+    networks = {
+        "teacher": experiment.teacher.model,
+        "student_alone": experiment.alone[0].model,
+        "student_distilled": experiment.distilled[0].model,
+    }
+    for name, network in networks.items():
+        weights = {key: weight.cpu() for key, weight in network.state_dict().items()}
+        content = io.BytesIO()
+        torch.save(weights, content)
+        contents[f"{prefix}_{name}.pt"] = content.getvalue()
+    figures = [f"{prefix}_{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")]
+    write_files(folder, contents, outdated=figures)
+
+
+def save_figures(figures, folder, prefix, formats=("png",)):
+    """Write ``{name: Figure}`` to image files."""
+    contents = {}
+    for name, figure in figures.items():
+        for suffix in formats:
+            content = io.BytesIO()
+            with rc_context({"pdf.fonttype": 42}):  # TrueType, as printers want it
+                figure.savefig(content, format=suffix)
+            contents[f"{prefix}_{name}.{suffix}"] = content.getvalue()
+    write_files(folder, contents)
+
+
+# ======================================================================== command line
+
+
+def say(text):
+    """Print, and go on in silence when the reader is gone, as after ``| head``."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_epoch(record, epochs, progress):
+    """Give ``progress`` a line for each epoch, or about ten lines if there are over 100."""
+    epoch = record["epoch"]
     if epochs <= 100 or (epochs - epoch) % (epochs // 10) == 0:
         result = f"loss {record['loss']:.4f}   test accuracy {record['test_accuracy']:.2%}"
-        left = f"{seconds:.2f} s   {seconds * (epochs - epoch):.0f} s left"
-        print(f"  epoch {epoch:{len(str(epochs))}}/{epochs}   {result}   {left}", flush=True)
+        left = f"{record['seconds']:.2f} s   {record['seconds'] * (epochs - epoch):.0f} s left"
+        progress(f"  epoch {epoch:{len(str(epochs))}}/{epochs}   {result}   {left}")
 
 
-def print_results(results):
-    """The table of the models, and the gain of distillation with its uncertainty."""
-    print(f"\n{'':17}    weights  mult-adds ms/1000 accuracy errors    NLL   agrees")
-    row = "{:17} {parameters:10,} {multiply_adds:10,} {ms_per_1000:7.1f} {accuracy:8.2%}"
-    row += " {errors:6.4g} {nll:6.3f} {agreement:8.1%}"
-    for model in ("teacher", "student_alone", "student_distilled"):
-        if results[model]:
-            print(row.format(model.replace("_", " "), **results[model]))
-    if gain := results["gain"]:
-        who, evidence = "This student, distilled", "exact McNemar test, p = {p_value:.2g}"
-        if gain["interval"]:
-            who = f"Distillation, mean of {len(results['student_alone']['runs'])} pairs"
-            evidence = "95 % interval of the mean: {interval[0]:+.2f} to {interval[1]:+.2f} points"
-        errors = f"{abs(gain['errors']):.4g} {'more' if gain['errors'] < 0 else 'fewer'} errors"
-        print(f"\n{who}: {errors} ({gain['points']:+.2f} points): {gain['verdict']}")
-        print(evidence.format(**gain))
+class Parser(argparse.ArgumentParser):
+    """Refuses a bad command line in one line, without the usage text."""
+
+    def error(self, message):
+        self.exit(2, f"kd_mnist.py: error: {message} (--help shows all options)\n")
 
 
-def write_whole(path, write):
-    """Have ``write(file)`` fill the file ``path``, whole or not at all."""
-    content, unfinished = io.BytesIO(), Path(f"{path}.{os.getpid()}")
-    write(content)
+def usable_device(name):
+    """The torch device ``name``; "auto" is CUDA if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        unfinished.write_bytes(content.getvalue())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def run_experiment(args, name, train_set, test_set):
-    """Train the teacher, ask it for soft labels, train the pairs, compare, save, print, draw."""
-    started = time.perf_counter()
-    images, labels = (part.cpu() for part in test_set)
-    versions = {package: version(package) for package in ("torch", "torchvision")}
-    versions |= {"python": sys.version.split()[0], "threads": torch.get_num_threads()}
-    title = "MNIST" if name == "mnist" else "small digits, not MNIST"
-    prefix = args.out_dir / (f"dry_run_{name}" if args.dry_run else name)
-    tested = "held-out" if args.holdout else "test"
-    print(f"{title}: {len(train_set[1]):,} training images, {len(labels):,} {tested} images")
-    print(f"\nTeacher, on {args.device}", flush=True)
-    common = {"batch_size": args.batch_size, "report": print_epoch}
-    settings = {"epochs": args.teacher_epochs, "lr": args.teacher_lr, "jitter": args.jitter}
-    settings |= {"channels": args.teacher_channels, "seed": args.seed, **common}
-    with torch.autocast(args.device, torch.bfloat16, args.bf16 != "none", cache_enabled=False):
-        teacher, history = train_teacher(train_set, test_set, **settings)
-        write_whole(f"{prefix}_teacher.pt", lambda file: torch.save(teacher.state_dict(), file))
-        teacher_logits = soft_labels(teacher, train_set[0], args.student_jitter)
-        logits = {"teacher": predict(teacher, test_set[0]).cpu()}
-        results = {"teacher": measure([(teacher, history)], test_set, logits["teacher"])}
-
-    settings = {"epochs": args.student_epochs, "lr": args.lr, "jitter": args.student_jitter}
-    settings |= {"hidden": args.student_hidden, "one_cycle": args.one_cycle, **common}
-    settings["seeds"] = range(args.seed, args.seed + args.runs)
-    students, loss = {}, DistillationLoss(args.temperature, args.alpha)
-    with torch.autocast(args.device, torch.bfloat16, args.bf16 == "all", cache_enabled=False):
-        if not args.no_control:
-            students["alone"] = train_students(train_set, test_set, None, **settings)
-        settings["distillation_loss"] = loss
-        students["distilled"] = train_students(train_set, test_set, teacher_logits, **settings)
-        student = students["distilled"][0][0]
-        write_whole(f"{prefix}_student.pt", lambda file: torch.save(student.state_dict(), file))
-        for kind, models in students.items():
-            logits[kind] = predict(models[0][0], test_set[0]).cpu()
-            results[f"student_{kind}"] = measure(models, test_set, logits["teacher"])
-    results = {"student_alone": None, "gain": None} | results
-    if not args.no_control:
-        wrong = [logits[kind].argmax(1) != labels for kind in ("alone", "distilled")]
-        results["gain"] = compare(results["student_alone"], results["student_distilled"], *wrong)
-    print_results(results)
-    results |= {"dataset": name, "settings": vars(args), "environment": versions}
-    text = json.dumps(results, indent=1, default=str, allow_nan=False)
-    write_whole(f"{prefix}_results.json", lambda file: file.write(text.encode()))
-
-    figures = {
-        "confusion_matrix": draw_confusion(labels, logits["distilled"], title),
-        "training_curves": draw_curves(history, students, title),
-        "soft_labels": draw_soft_labels(images, labels, logits, args.temperature, title),
-    }
-    for stem, figure in figures.items():
-        write_whole(f"{prefix}_{stem}.png", figure.savefig)
-    print(f"\nWrote six files {prefix}_* after {time.perf_counter() - started:.0f} seconds.")
-    if "ipykernel" in sys.modules:  # in a notebook
-        from IPython import display
-
-        display.display(*[display.Image(f"{prefix}_{stem}.png", width=700) for stem in figures])
-
-
-def in_range(help, convert, low, high, default=None, **options):
-    """Options of ``add_argument`` for a number from ``low`` to ``high`` of type ``convert``."""
-
-    def number(text):
-        if low <= convert(text) <= high:
-            return convert(text)
-        raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}")
-
-    help = help if default is None else f"{help} (default: {default})"
-    return options | {"type": number, "metavar": f"{low}..{high}", "default": default, "help": help}
+        torch.zeros(1, device=name).cpu()
+    except Exception as error:  # a GPU can be full, too old, without its driver ...
+        reason = str(error).partition("\n")[0]
+        raise argparse.ArgumentTypeError(f"{reason}; try --device cpu") from error
+    return torch.device(name)
 
 
 def build_parser():
-    """Every setting, its range and its default; without a usage text, an error is one line."""
-    parser = argparse.ArgumentParser("kd_mnist.py", usage=argparse.SUPPRESS, allow_abbrev=False)
-    parser.epilog = f"On the small digits the defaults are {DIGITS_OPTIONS}"
-    loss, defaults = DistillationLoss(), train.__kwdefaults__
-    add = parser.add_argument_group("distillation").add_argument
-    add("--temperature", **in_range("T of the loss", float, 0.01, 1000, loss.temperature))
-    add("--alpha", **in_range("weight of the teacher's term", float, 0, 1, loss.alpha))
-    add("--runs", **in_range("pairs of students, of seeds from --seed on", int, 1, 1000, 1))
-    add("--no-control", help="leave out the student that learns alone", action="store_true")
-    add = parser.add_argument_group("teacher").add_argument
-    add("--teacher-epochs", **in_range("passes through the data", int, 1, 10_000, 5))
-    add("--teacher-lr", **in_range("peak of the one-cycle rate", float, 1e-8, 1000, 3e-3))
-    add("--teacher-channels", **in_range("widths of the convolutions", int, 1, 10_000, nargs=2))
-    add("--jitter", **in_range("shift its images, in pixels", int, 0, 4, 1))
-    add = parser.add_argument_group("students").add_argument
-    add("--student-epochs", **in_range("passes through the data", int, 1, 10_000, 20))
-    add("--lr", **in_range("Adam's learning rate", float, 1e-8, 1000, defaults["lr"]))
-    add("--one-cycle", help="learning rate up to --lr and down again", action="store_true")
-    add("--student-hidden", **in_range("widths of hidden layers", int, 1, 10_000, nargs="+"))
-    add("--student-jitter", **in_range("shift their images, in pixels", int, 0, 4, 0))
-    add = parser.add_argument_group("data").add_argument
-    auto, path = {"default": "auto"}, {"type": Path, "metavar": "PATH"}
-    add("--dataset", help="auto: mnist or else digits", choices=("auto", "mnist", "digits"), **auto)
-    add("--data-dir", help="has MNIST/raw in it (default: data)", default="data", **path)
-    add("--subset", **in_range("train on so many images, test on a sixth", int, 100, 60_000))
-    add("--holdout", **in_range("hold out training images, test on them", int, 100, 60_000))
-    add = parser.add_argument_group("running").add_argument
-    add("--batch-size", **in_range("images an update", int, 1, 60_000, defaults["batch_size"]))
-    add("--seed", **in_range("of weights, batches, shifts and splits", int, 0, 2**31, 0))
-    add("--device", help="auto: cuda if there is one", choices=("auto", "cpu", "cuda"), **auto)
-    modes = {"choices": ("auto", "none", "teacher", "all"), "nargs": "?", "const": "all", **auto}
-    add("--bf16", help="16-bit products; auto: the teacher's, on a CPU with AMX", **modes)
-    add("--out-dir", help="for the six files (default: .)", default=".", **path)
-    add("--dry-run", help="300 images and one epoch, to try every stage", action="store_true")
-    add("--predict", help="no training: read these image files", nargs="+", **path)
+    """An option for each field of ``Settings``, then those about data and files."""
+    parser = Parser(
+        usage="python kd_mnist.py [options]",
+        description="Train a teacher, a student alone and the same student distilled.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("settings")
+    for f in fields(Settings):
+        flag = "--" + f.name.replace("_", "-")
+        help = f.metadata["help"]
+        limits = f"{f.metadata['low']}..{f.metadata['high']}"
+        if f.type is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+        elif f.type is tuple:
+            group.add_argument(flag, type=int, nargs="+", metavar=limits, help=help)
+        else:
+            group.add_argument(flag, type=f.type, metavar=limits, help=help)
+    group = parser.add_argument_group("data and files")
+    names = ("auto", "mnist", "digits")
+    group.add_argument("--dataset", choices=names, default="auto", help="data to use")
+    group.add_argument("--data-dir", type=Path, default="data", help="holds MNIST/raw")
+    group.add_argument("--holdout", type=int, help="test on so many training images")
+    group.add_argument("--subset", type=int, help="train on so many, test on a sixth")
+    group.add_argument("--teacher", type=Path, help="weights of a trained teacher")
+    group.add_argument("--out-dir", type=Path, default=".", help="folder for the results")
+    group.add_argument("--format", choices=("png", "pdf"), default="png", help="pdf: both")
+    group.add_argument("--device", type=usable_device, default="auto", help="cpu, cuda or cuda:1")
+    group.add_argument("--dry-run", action="store_true", help="a few seconds, all stages")
     return parser
+
+
+def read_options(parser, argv, defaults):
+    """The options in ``argv`` and the ``Settings`` among them; a bad one ends the program."""
+    parser.set_defaults(**asdict(defaults))
+    args = parser.parse_args(argv)
+    chosen = {}
+    for f in fields(Settings):
+        value = getattr(args, f.name)
+        chosen[f.name] = tuple(value) if f.type is tuple else value
+    try:
+        return args, Settings(**chosen)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def choose_images(args, seed, train_set, test_set):
+    """Training and test set after ``--holdout`` and ``--subset``."""
+    if args.holdout is not None:
+        train_set, test_set = hold_out(train_set, args.holdout, seed)
+    if args.subset is not None:
+        train_set = hold_out(train_set, args.subset, seed)[1]
+        test_set = hold_out(test_set, args.subset // 6, seed)[1]
+    return train_set, test_set
+
+
+def describe_machine(device):
+    """What the numbers of a run may depend on besides its data and settings."""
+    facts = {"device": str(device)}
+    facts["processor"] = cpu_capabilities().get("cpu_name", platform.machine())
+    if device.type == "cuda":
+        facts["processor"] = torch.cuda.get_device_name(device)
+    facts["threads"] = torch.get_num_threads()
+    facts["bfloat16"] = has_bfloat16()
+    facts["python"] = platform.python_version()
+    for package in ("torch", "torchvision", "numpy", "scikit-learn"):
+        facts[package] = version(package)
+    return facts
+
+
+def run_command(argv):
+    """Carry out the command line ``argv``: load, train, compare, print and save."""
+    started = time.perf_counter()
+    parser = build_parser()
+    defaults = Settings()
+    args, settings = read_options(parser, argv, defaults)
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out_dir).close()
+    except OSError as error:
+        parser.error(f"argument --out-dir: {args.out_dir}: {error.strerror}")
+    teacher = None
+    if args.teacher:
+        teacher = load_weights(TeacherCNN(settings.teacher_channels), args.teacher)
+        teacher = teacher.to(args.device)
+    dataset, train_set, test_set = load_data(args.dataset, args.data_dir)
+    title = "MNIST"
+    if dataset == "digits":
+        title = "small digits, not MNIST"
+        defaults = SMALL_DIGITS_SETTINGS
+        args, settings = read_options(parser, argv, defaults)  # again: what was typed wins
+    prefix = dataset
+    if args.dry_run:
+        prefix = f"dry_run_{dataset}"
+        args.subset = 300
+        settings = replace(settings, teacher_epochs=1, student_epochs=1, runs=1)
+    try:
+        train_set, test_set = choose_images(args, settings.seed, train_set, test_set)
+    except ValueError as error:
+        parser.error(f"argument --holdout or --subset: {error}")
+    train_set = [part.to(args.device) for part in train_set]
+    test_set = [part.to(args.device) for part in test_set]
+    tested = "test" if args.holdout is None else "held-out"
+    counts = f"{len(train_set[1]):,} training images, {len(test_set[1]):,} {tested} images"
+    say(f"{title}: {counts}")
+    changed = [f"{k} = {v}" for k, v in asdict(settings).items() if v != getattr(defaults, k)]
+    but = f", but {', '.join(changed)}" if changed else ""
+    say(f"Settings: the defaults for {dataset}{but}")
+    if (args.out_dir / f"{prefix}_results.json").exists():
+        say(f"This run replaces {args.out_dir / prefix}_* of an earlier one.")
+    if args.teacher:
+        say(f"The teacher is the one in {args.teacher}.")
+    facts = {"data": f"{title}: {counts}", "teacher_file": args.teacher and str(args.teacher)}
+    facts["machine"] = describe_machine(args.device)
+    experiment = run_experiment(train_set, test_set, settings, teacher, progress=say)
+    say(f"\n{results_table(experiment.results)}")
+    facts["seconds"] = time.perf_counter() - started
+    with interruption_held_back():
+        save_results(experiment, facts, args.out_dir, prefix)
+        figures = draw_figures(experiment, test_set, title)
+        save_figures(figures, args.out_dir, prefix, sorted({"png", args.format}))
+    say(f"\nWrote {prefix}_* to {args.out_dir} after {time.perf_counter() - started:.0f} seconds.")
+    if "ipykernel" in sys.modules:  # in a notebook
+        from IPython import display
+
+        display.display(*figures.values())
+    if args.dry_run:
+        say("This was a dry run: every stage works, and its numbers mean nothing.")
+    if args.dataset == "auto" and dataset == "digits":
+        say(WARNING)
 
 
 def main(argv=None):
     """Run the command line ``argv``, by default this process's own; return its exit code."""
     if argv is None:  # pasted into a notebook, this file sees the kernel's arguments
         argv = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("argument --device: this machine, or its torch, has no cuda")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a path may have letters that a terminal lacks
+            stream.reconfigure(errors="backslashreplace")
     try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out_dir).close()
-    except OSError as error:
-        parser.error(f"argument --out-dir: {args.out_dir}: {error.strerror}")
-    try:
-        if args.predict:
-            name = "mnist" if (args.out_dir / "mnist_results.json").is_file() else "digits"
-            name = name if args.dataset == "auto" else args.dataset
-            predict_files(args.predict, args.out_dir / name)
-            return 0
-        name, *sets = load_data(args.dataset, args.data_dir)
-        if name == "digits":
-            args = parser.parse_args([*DIGITS_OPTIONS.split(), *argv])
-        if args.dry_run:
-            args.subset, args.teacher_epochs, args.student_epochs, args.runs = 300, 1, 1, 1
-        try:
-            if args.holdout:
-                sets = hold_out(sets[0], args.holdout, args.seed)
-            if args.subset:
-                sizes = (args.subset, args.subset // 6)
-                sets = [hold_out(part, n, args.seed)[1] for part, n in zip(sets, sizes)]
-        except ValueError as error:
-            parser.error(f"argument --holdout or --subset: {error}")
-        if args.device == "auto":
-            args.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if args.bf16 == "auto":  # older versions of torch have no get_capabilities
-            amx = getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
-            args.bf16 = "teacher" if amx and args.device == "cpu" else "none"
-        run_experiment(args, name, *[[part.to(args.device) for part in chosen] for chosen in sets])
-        if args.dry_run:
-            print("This was a dry run: every stage works, and its numbers mean nothing.")
-        if args.dataset == "auto" and name == "digits":
-            print(WARNING)
+        run_command(argv)
     except KeyboardInterrupt:
         print("\nkd_mnist.py: interrupted", file=sys.stderr)
         return 130
-    except (OSError, FloatingPointError, Image.DecompressionBombError) as error:
+    except (OSError, FloatingPointError) as error:
         print(f"kd_mnist.py: error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if "memory" not in reason.lower() and "cuda" not in reason.lower():
+            raise  # a mistake in edited code, of which the traceback tells more
+        advice = "try a smaller --batch-size or --device cpu"
+        print(f"kd_mnist.py: error: {reason}; {advice}", file=sys.stderr)
         return 1
     return 0
 

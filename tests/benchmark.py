@@ -1,10 +1,10 @@
 """Time kd_mnist.py beside the textbook's loop, as whole processes in turn: A B A B ...
 
-    python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16 none]
+    python tests/benchmark.py [--data-dir data] [--pairs 3] [--no-bf16]
 
-A is textbook.py, B ``kd_mnist.py --student-epochs 5 --jitter 0 --no-control``, figures included.
-Both train the same teacher for 5 epochs and the same student for 5. ``--pairs N`` pairs have seeds
-0 to N - 1, so that 5 pairs compare the accuracies too. Run it by hand on a quiet machine.
+A is textbook.py, B ``kd_mnist.py --student-epochs 5 --teacher-shift 0``. Both train the same teacher
+for 5 epochs and the same student for 5; B also trains the control, measures shifted images, saves
+and draws. ``--pairs N`` pairs have seeds 0 to N - 1. Run it by hand on a quiet machine.
 """
 
 import argparse
@@ -19,12 +19,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-STAGES = ("imports", "data", "teacher", "logits", "student", "evaluation", "figures", "other")
+STAGES = ("imports", "data", "teacher", "logits", "student", "control", "evaluation", "saving")
 WATCHED = {"load_data": "data", "train": "student", "soft_labels": "logits"}
-WATCHED |= dict.fromkeys(("predict", "measure"), "evaluation")
-WATCHED |= dict.fromkeys(
-    ("draw_confusion", "draw_curves", "draw_soft_labels", "write_whole"), "figures"
-)
+WATCHED |= dict.fromkeys(("predict", "summarize"), "evaluation")
+WATCHED |= dict.fromkeys(("draw_figures", "save_experiment"), "saving")
 
 
 def worker_textbook(arguments):
@@ -41,7 +39,8 @@ def worker_ours(arguments):
     import kd_mnist
 
     clock = time.perf_counter()
-    seconds, stack = dict.fromkeys(STAGES, 0.0) | {"imports": clock - started}, ["other"]
+    seconds, stack = dict.fromkeys((*STAGES, "other"), 0.0), ["other"]
+    seconds["imports"] = clock - started
 
     def switch():
         nonlocal clock
@@ -56,6 +55,8 @@ def worker_ours(arguments):
             switch()
             if name == "train" and isinstance(args[0], kd_mnist.TeacherCNN):
                 stack.append("teacher")
+            elif name == "train" and options["teacher_logits"] is None:
+                stack.append("control")
             else:  # the teacher's predictions for its soft labels are no evaluation
                 stack.append("logits" if stack[-1] == "logits" else stage)
             try:
@@ -64,7 +65,6 @@ def worker_ours(arguments):
                 switch()
                 stack.pop()
 
-        watched.__kwdefaults__ = function.__kwdefaults__  # the command line reads those of train
         setattr(kd_mnist, name, watched)
 
     for name, stage in WATCHED.items():
@@ -74,6 +74,7 @@ def worker_ours(arguments):
         switch()
         results = json.loads((Path(folder) / "mnist_results.json").read_text())
     models = {"teacher": results["teacher"], "student": results["student_distilled"]}
+    models = {name: summary["runs"][0] for name, summary in models.items()}
     report = {"stages": seconds, "accuracy": {m: models[m]["accuracy"] for m in models}}
     report["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report["epochs"] = [[e["seconds"] for e in result["history"]] for result in models.values()]
@@ -102,14 +103,15 @@ def compare(data_dir, pairs, options):
     a, b = [], []
     for seed in range(pairs):
         a.append(timed("textbook", data_dir, 5, 5, seed))
-        b.append(timed("ours", *options, "--student-epochs", 5, "--jitter", 0, "--seed", seed))
+        settings = ("--student-epochs", 5, "--teacher-shift", 0, "--seed", seed)
+        b.append(timed("ours", *options, *settings))
         totals, ratio = (a[-1]["total"], b[-1]["total"]), a[-1]["total"] / b[-1]["total"]
         line = "pair {}: textbook {:.1f} s, kd_mnist.py {:.1f} s, ratio {:.2f}"
         print(line.format(seed + 1, *totals, ratio), flush=True)
 
     print(f"\nseconds: median (min to max) of {pairs}")
     row("", ["textbook", "kd_mnist.py"])
-    for stage in (*STAGES, "total"):
+    for stage in (*STAGES, "other", "total"):
         seconds = [[run["stages"].get(stage, run.get(stage, 0)) for run in part] for part in (a, b)]
         row(stage, [spread(part) for part in seconds])
     for name in ("teacher", "student"):
@@ -130,7 +132,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--bf16", default="auto", help="of kd_mnist.py")
+    parser.add_argument("--no-bf16", action="store_true", help="of kd_mnist.py")
     args = parser.parse_args()
-    settings = ["--data-dir", args.data_dir, "--no-control", "--bf16", args.bf16]
-    compare(args.data_dir, args.pairs, settings)
+    options = ["--data-dir", args.data_dir, "--no-bf16" if args.no_bf16 else "--bf16"]
+    compare(args.data_dir, args.pairs, options)

@@ -1,5 +1,6 @@
 """What the tests share: the option --slow, tiny data, and the script alone in a folder."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import kd_mnist
 ROOT = Path(__file__).parents[1]
 OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-FIGURES = ("confusion_matrix.png", "training_curves.png", "soft_labels.png")
-FILES = (*FIGURES, "results.json", "teacher.pt", "student.pt")
+FIGURES = ("confusion_matrix.png", "training_curves.png", "shifted_images.png", "soft_labels.png")
+WEIGHTS = ("teacher.pt", "student_alone.pt", "student_distilled.pt")
+FILES = (*FIGURES, *WEIGHTS, "results.json")
 TINY = ("--dataset", "digits", "--subset", "120", "--teacher-epochs", "1", "--student-epochs", "1")
 TINY += ("--runs", "1")
 torch.set_num_threads(1)  # on tiny data, threads only wait for each other
@@ -32,6 +34,15 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="takes long: run python -m pytest --slow"))
+
+
+def strict_json(path):
+    """The content of a JSON file that holds no NaN and no infinity."""
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
 
 
 @pytest.fixture
@@ -54,23 +65,16 @@ def fit(tiny):
     return fit
 
 
-@pytest.fixture(scope="session")
-def mnist_dir():
-    """The --data-dir of the real MNIST; the test is skipped without it."""
-    if "MNIST_DIR" not in os.environ:
-        pytest.skip("needs the real MNIST: set MNIST_DIR to the folder that holds MNIST/raw")
-    return Path(os.environ["MNIST_DIR"]).resolve()
-
-
 @pytest.fixture
 def alone_in(tmp_path):
     """Runs a copy of the script in a folder that holds nothing else, with the network cut off."""
     script = tmp_path / "kd_mnist.py"
     script.write_bytes((ROOT / "kd_mnist.py").read_bytes())
 
-    def execute(*arguments, python=(script,)):
+    def execute(*arguments, python=(script,), **environment):
         command = [sys.executable, *python, *map(str, arguments)]
-        options = {"env": {**os.environ, **OFFLINE, **ONE_THREAD}, "cwd": tmp_path, "timeout": 200}
+        environment = {**os.environ, **OFFLINE, **ONE_THREAD, **environment}
+        options = {"env": environment, "cwd": tmp_path, "timeout": 200}
         return subprocess.run(command, check=False, capture_output=True, text=True, **options)
 
     execute.folder, execute.script = tmp_path, script

@@ -59,6 +59,14 @@ def test_gradient_matches_finite_differences_and_the_closed_form(batch, temperat
     assert teacher.grad is None
 
 
+def test_with_t_squared_the_gradient_hardly_depends_on_the_temperature(batch):
+    """Without it, T = 20 would leave some hundredth of the gradient at T = 1."""
+    student, teacher, labels = batch
+    losses = [DistillationLoss(t, alpha=1.0)(student, teacher, labels) for t in (1.0, 20.0)]
+    sizes = [torch.autograd.grad(loss, student)[0].norm().item() for loss in losses]
+    assert 0.5 < sizes[1] / sizes[0] < 2
+
+
 def test_alpha_weighs_the_teacher(batch):
     student, teacher, labels = batch
     other_labels, other_teacher = (labels + 1) % 10, teacher.detach() + student.detach()
@@ -99,15 +107,9 @@ def test_shapes_that_do_not_match_are_shown(shapes):
 )
 def test_weights_and_multiply_adds_by_the_book(model, weights, multiply_adds):
     test_set = torch.rand(20, 1, 28, 28), torch.arange(10).repeat(2)
-    measured = kd_mnist.measure([(model, [])], test_set, torch.rand(20, 10))
+    logits = predict(model, test_set[0])
+    measured = kd_mnist.measure(kd_mnist.Trained(model, [], logits), test_set, logits)
     assert (measured["parameters"], measured["multiply_adds"]) == (weights, multiply_adds)
-
-
-def test_pooling_first_is_the_same_function():
-    teacher, images = TeacherCNN(), torch.rand(5, 1, 28, 28)
-    x = F.max_pool2d(F.relu(teacher.conv1(images)), 2)
-    x = F.max_pool2d(F.relu(teacher.conv2(x)), 2)
-    assert torch.equal(teacher(images), teacher.linear(x.flatten(1)))
 
 
 def test_predict_evaluates_without_gradients_and_leaves_the_mode():
@@ -128,35 +130,26 @@ def test_bytes_and_floats_are_the_same_images(tiny):
     for version in (pixels, pixels.float() / 255):
         torch.manual_seed(0)
         students.append(StudentMLP())
-        kd_mnist.train(students[-1], (version, labels), (version, labels), epochs=1, jitter=1)
+        kd_mnist.train(students[-1], (version, labels), (version, labels), epochs=1, max_shift=1)
     assert same_weights(*students)
 
 
-def test_shift_moves_each_image_as_its_number_says_and_brings_in_zeros():
-    images, moved = torch.rand(25, 2, 9, 7), []
-    for image, number in zip(F.pad(images, [2] * 4), range(25)):
-        down, across = divmod(number, 5)
-        moved.append(image[:, down : down + 9, across : across + 7])
-    assert torch.equal(kd_mnist.shift(images, 2, torch.arange(25)), torch.stack(moved))
+def test_shift_moves_down_and_right_and_brings_in_zeros():
+    images = torch.rand(3, 2, 9, 7)
+    for down, right in kd_mnist.all_shifts(2):
+        expected = F.pad(images, [2] * 4).roll((down, right), (2, 3))[:, :, 2:-2, 2:-2]
+        assert torch.equal(kd_mnist.shift(images, down, right), expected)
+    assert len(set(kd_mnist.all_shifts(2))) == 25 and kd_mnist.all_shifts(0) == [(0, 0)]
 
 
-@pytest.mark.parametrize("jitter", [0, 1])
-def test_alpha_0_gives_the_controls_weights_bit_for_bit(tiny, fit, jitter):
-    options = {"teacher_logits": soft_labels(TeacherCNN(), tiny[0][0], jitter), "jitter": jitter}
-    control, history = fit(jitter=jitter)
-    distilled, again = fit(distillation_loss=DistillationLoss(3.0, 0.0), **options)
+@pytest.mark.parametrize("max_shift", [0, 1])
+def test_alpha_0_gives_the_controls_weights_bit_for_bit(tiny, fit, max_shift):
+    soft = soft_labels(TeacherCNN(), tiny[0][0], max_shift)
+    loss = DistillationLoss(3.0, 0.0)
+    control, history = fit(max_shift=max_shift)
+    distilled, again = fit(distillation_loss=loss, teacher_logits=soft, max_shift=max_shift)
     assert same_weights(control, distilled)
     assert [e["test_accuracy"] for e in history] == [e["test_accuracy"] for e in again]
-
-
-def test_alpha_1_ignores_the_labels(tiny, fit):
-    (images, labels), _ = tiny
-    options = {"teacher_logits": predict(TeacherCNN(), images)}
-    options["distillation_loss"] = DistillationLoss(3.0, 1.0)
-    right, _ = fit(**options)
-    labels.copy_((labels + 1) % 10)
-    wrong, _ = fit(**options)
-    assert same_weights(right, wrong) and not same_weights(right, fit()[0])
 
 
 class Watch(StudentMLP):
@@ -172,13 +165,14 @@ class Watch(StudentMLP):
         return super().forward(images)
 
 
-@pytest.mark.parametrize("jitter", [0, 2])
-def test_control_and_distilled_share_weights_and_batches(tiny, monkeypatch, jitter):
-    monkeypatch.setattr(kd_mnist, "StudentMLP", Watch)
-    options = {"seeds": (5, 6), "epochs": 2, "batch_size": 32, "jitter": jitter}
-    teacher_logits = soft_labels(TeacherCNN(), tiny[0][0], jitter)
-    (control, _), (other, _) = kd_mnist.train_students(*tiny, None, **options)
-    (distilled, _), _ = kd_mnist.train_students(*tiny, teacher_logits, **options)
+@pytest.mark.parametrize("max_shift", [0, 2])
+def test_control_and_distilled_share_weights_and_batches(tiny, max_shift):
+    settings = kd_mnist.Settings(
+        runs=2, seed=5, batch_size=32, student_epochs=2, student_shift=max_shift
+    )
+    experiment = kd_mnist.run_experiment(*tiny, settings, TeacherCNN(), Watch)
+    control, other = (pair.model for pair in experiment.alone)
+    distilled = experiment.distilled[0].model
     assert all(map(torch.equal, control.first, distilled.first))
     assert len(control.seen) == 2 * 5 and all(map(torch.equal, control.seen, distilled.seen))
     assert not same_weights(control, distilled)
@@ -187,8 +181,8 @@ def test_control_and_distilled_share_weights_and_batches(tiny, monkeypatch, jitt
     assert not torch.equal(control.seen[0], control.seen[5])  # another order in the second epoch
 
 
-@pytest.mark.parametrize("jitter", [0, 1])
-def test_each_image_meets_its_own_soft_labels_and_label(tiny, jitter):
+@pytest.mark.parametrize("max_shift", [0, 1])
+def test_each_image_meets_its_own_soft_labels_and_label(tiny, max_shift):
     """The loss is given, for each image of each batch, what the teacher says of that very image."""
     (images, _), test_set = tiny
     teacher, student, batches = TeacherCNN(), Watch().eval(), []  # left in evaluation mode
@@ -198,42 +192,38 @@ def test_each_image_meets_its_own_soft_labels_and_label(tiny, jitter):
         batches.append((teacher_logits, labels))
         return F.cross_entropy(logits, labels)
 
-    options = {"teacher_logits": soft_labels(teacher, images, jitter), "jitter": jitter}
-    options |= {"distillation_loss": watching_loss, "epochs": 2, "batch_size": 32}
-    kd_mnist.train(student, (images, numbers), test_set, **options)
+    soft = soft_labels(teacher, images, max_shift)
+    options = {"epochs": 2, "batch_size": 32, "max_shift": max_shift, "teacher_logits": soft}
+    sets = (images, numbers), test_set
+    kd_mnist.train(student, *sets, distillation_loss=watching_loss, **options)
     assert len(batches) == len(student.seen) == 10
     for seen, (teacher_logits, labels) in zip(student.seen, batches):
         torch.testing.assert_close(teacher_logits, predict(teacher, seen))
-        if not jitter:
+        if not max_shift:
             found = [(images == image).flatten(1).all(1).nonzero()[0, 0] for image in seen]
             assert torch.equal(labels, torch.stack(found) % 10)
 
 
 def test_only_the_seed_orders_the_batches(fit):
     """Whatever else draws random numbers."""
-    first, history = fit(seed=3, jitter=1)
-    second, again = fit(seed=3, jitter=1, report=lambda *_: torch.rand(100))
-    assert same_weights(first, second) and not same_weights(first, fit(seed=4, jitter=1)[0])
+    first, history = fit(seed=3, max_shift=1)
+    second, again = fit(seed=3, max_shift=1, progress=lambda _: torch.rand(100))
+    assert same_weights(first, second) and not same_weights(first, fit(seed=4, max_shift=1)[0])
     assert [e["loss"] for e in history] == [e["loss"] for e in again]
 
 
-def test_evaluating_does_not_change_training(fit, monkeypatch):
-    watched, _ = fit()
-    monkeypatch.setattr(kd_mnist, "predict", lambda *_: torch.zeros(60, 10))
-    assert same_weights(watched, fit()[0])
-
-
-def test_training_learns_and_reports(fit):
-    reported = []
-    _, history = fit(epochs=40, report=lambda *both: reported.append(both))
+def test_training_learns_and_tells_its_progress(fit):
+    lines = []
+    _, history = fit(epochs=40, progress=lines.append)
     assert history[-1]["loss"] < history[0]["loss"] / 5 and history[-1]["test_accuracy"] > 0.8
-    assert reported == [(record, 40) for record in history]
     assert [record["epoch"] for record in history] == list(range(1, 41))
+    assert len(lines) == 40 and lines[9].split()[:2] == ["epoch", "10/40"]
+    assert f"{history[9]['test_accuracy']:.2%}" in lines[9] and lines[-1].endswith(" 0 s left")
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_images(tiny, fit):
-    """With a last batch of another size too; a learning rate of almost 0 keeps the weights."""
-    student, history = fit(epochs=1, batch_size=64, lr=1e-30)
+    """With batches of different sizes too; a learning rate of almost 0 keeps the weights."""
+    student, history = fit(epochs=1, batch_size=40, lr=1e-30)
     expected = F.cross_entropy(student(tiny[0][0]), tiny[0][1]).item()
     assert history[0]["loss"] == pytest.approx(expected, rel=1e-5)
 
@@ -246,22 +236,79 @@ def test_the_teacher_has_one_cycle_and_the_students_a_constant_rate(tiny, monkey
 
     rates = []
     monkeypatch.setattr(torch.optim, "Adam", Recorder)
-    kd_mnist.train_teacher(*tiny, epochs=4, lr=0.01, batch_size=32)
-    assert len(rates) == 20 and max(rates) == pytest.approx(0.01, rel=0.05)
-    assert rates[0] < 0.001 and rates[-1] < 1e-5
-    rates.clear()
-    kd_mnist.train_students(*tiny, None, seeds=[0], epochs=2)
-    assert set(rates) == {1e-3}
+    settings = kd_mnist.Settings(teacher_epochs=4, teacher_lr=0.01, batch_size=32, student_epochs=2)
+    kd_mnist.run_experiment(*tiny, settings)
+    teacher, students = rates[:20], rates[20:]
+    assert max(teacher) == pytest.approx(0.01, rel=0.05)
+    assert teacher[0] < 0.001 and teacher[-1] < 1e-5
+    assert len(students) == 2 * 2 * 5 and set(students) == {1e-3}
 
 
-@pytest.mark.parametrize(
-    "shape, jitter", [((149, 10), 0), ((150, 9, 10), 0), ((150, 25, 10), 1), ((150, 10), 1)]
-)
-def test_soft_labels_of_another_set_are_refused(fit, shape, jitter):
-    with pytest.raises(ValueError, match="soft labels"):
-        fit(teacher_logits=torch.zeros(shape), jitter=jitter)
+def test_an_optimizer_of_the_callers_own(tiny):
+    """AdamW in one cycle with clipped gradients: each is used, whatever ``lr`` it was made with."""
+    torch.manual_seed(0)
+    student, norms, rates = StudentMLP(), [], []
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1.0, weight_decay=0.1)
+
+    def clip(optimizer, *_):
+        norms.append(nn.utils.clip_grad_norm_(student.parameters(), 0.1).item())
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    optimizer.register_step_pre_hook(clip)
+    kd_mnist.train(
+        student, *tiny, epochs=2, lr=1e-3, one_cycle=True, batch_size=32, optimizer=optimizer
+    )
+    assert len(norms) == 10 and max(norms) > 0.1 and max(rates) == pytest.approx(1e-3, rel=0.2)
+
+
+def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(tiny):
+    (images, labels), test_set = tiny
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
+    kd_mnist.train(model, (images[:33], labels[:33]), test_set, epochs=1, batch_size=32)
+
+
+@pytest.mark.parametrize("m, n, max_shift", [(1, 149, 0), (9, 150, 0), (1, 150, 1), (25, 150, 1)])
+def test_soft_labels_of_another_set_or_none_are_refused(fit, m, n, max_shift):
+    expected = r"\(9, 150, C\)" if max_shift else r"\(1, 150, C\)"
+    with pytest.raises(ValueError, match=expected):
+        fit(teacher_logits=torch.zeros(m, n, 10), max_shift=max_shift)
+    with pytest.raises(ValueError, match="needs teacher_logits"):
+        fit(distillation_loss=DistillationLoss())
+
+
+IMAGES, LABELS = torch.rand(20, 1, 28, 28), torch.arange(10).repeat(2)
+WRONG_DATA = {
+    "numpy": (IMAGES.numpy(), LABELS.numpy()),
+    "loader": torch.utils.data.DataLoader(list(zip(IMAGES, LABELS))),
+    "lengths": (IMAGES, LABELS[:-1]),
+    "one-hot": (IMAGES, F.one_hot(LABELS)),
+    "float labels": (IMAGES, LABELS.float()),
+    "no channels": (IMAGES[:, 0], LABELS),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_DATA.values(), ids=WRONG_DATA)
+def test_wrong_data_are_one_clear_line(wrong):
+    right = (IMAGES, LABELS)
+    for sets in ((right, wrong), (wrong, right)):
+        with pytest.raises((TypeError, ValueError), match=r"^(each data set|expected images).*$"):
+            kd_mnist.train(StudentMLP(), *sets, epochs=1)
+        with pytest.raises((TypeError, ValueError), match=r"^(each data set|expected images).*$"):
+            kd_mnist.run_experiment(*sets)
 
 
 def test_a_loss_that_is_nan_stops_the_run(fit):
     with pytest.raises(FloatingPointError, match="epoch 1"):
         fit(lr=1e38)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_everything_on_cuda(tiny):
+    """The same batches as on the CPU, the logits for comparing back on the CPU."""
+    on_gpu = [[part.cuda() for part in one] for one in tiny]
+    settings = kd_mnist.Settings(teacher_epochs=2, student_epochs=2, student_shift=1, batch_size=32)
+    experiment = kd_mnist.run_experiment(*on_gpu, settings, new_student=Watch)
+    again = kd_mnist.run_experiment(*tiny, settings, new_student=Watch)
+    for one, other in zip(experiment.alone[0].model.seen, again.alone[0].model.seen):
+        torch.testing.assert_close(one.cpu(), other)
+    kd_mnist.draw_figures(experiment, on_gpu[1], kd_mnist.results_table(experiment.results))

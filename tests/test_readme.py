@@ -1,6 +1,5 @@
 """Every block of the README runs: Python as it stands, commands on tiny data. And its pictures."""
 
-import json
 import re
 import runpy
 import shlex
@@ -11,6 +10,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from reproduce import named_blocks, whole
 
 import kd_mnist
 
@@ -26,10 +26,10 @@ SCRIPT = "python kd_mnist.py"
 def somewhere(tmp_path, monkeypatch):
     """A folder with the files that README blocks refer to; little data and at most two epochs."""
     monkeypatch.chdir(tmp_path)
-    torch.save(kd_mnist.StudentMLP().state_dict(), "digits_student.pt")
-    torch.save(kd_mnist.TeacherCNN().state_dict(), "digits_teacher.pt")
-    settings = {"student_hidden": None, "teacher_channels": None}
-    (tmp_path / "digits_results.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "results").mkdir()
+    for folder in (".", "results"):
+        torch.save(kd_mnist.StudentMLP().state_dict(), f"{folder}/mnist_student_distilled.pt")
+        torch.save(kd_mnist.TeacherCNN().state_dict(), f"{folder}/mnist_teacher.pt")
     drawing = np.zeros((60, 60, 3), np.uint8)
     drawing[10:50, 25:32] = 255
     for name in ("photo.png", "another.jpg"):
@@ -42,8 +42,6 @@ def somewhere(tmp_path, monkeypatch):
     def short_train(*arguments, epochs, **options):
         return whole_train(*arguments, epochs=min(epochs, 2), **options)
 
-    short_train.__kwdefaults__ = whole_train.__kwdefaults__
-
     def small_hold_out(dataset, n, seed=0, split=kd_mnist.hold_out):
         return split(dataset, n if n < len(dataset[1]) else 100, seed)
 
@@ -52,23 +50,17 @@ def somewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(kd_mnist, "load_data", lambda *_, **__: ("digits", *sets))
 
 
-def test_every_block_is_of_a_kind_that_is_tested_or_output():
-    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text"}
-    assert PYTHON and COMMANDS
-
-
-def whole(code):
-    """A recipe behind the blocks that it builds on: "# Block: its name, after another's name"."""
-    after = re.match(r"# Block: .*, after (.*)\n", code)
-    if not after:
-        return code
-    (base,) = [text for text in PYTHON if re.match(f"# Block: {after[1]}[,\n]", text)]
-    return whole(base) + code
+def test_every_block_is_tested_or_output_and_set_up_is_known():
+    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text"} and PYTHON
+    known = (SCRIPT, "python3 -m venv .venv", "python tests/benchmark.py")
+    assert all(command.startswith(known) for command in COMMANDS)
 
 
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_python_block(somewhere, tmp_path, code):
-    (tmp_path / "block.py").write_text(whole(code))
+    named = re.match(r"# Block: ([^,\n]+)", code)
+    code = whole(named[1], named_blocks(README)) if named else code
+    (tmp_path / "block.py").write_text(code)
     runpy.run_path("block.py")
 
 
@@ -81,11 +73,27 @@ def test_script_command(somewhere, monkeypatch, command):
     assert kd_mnist.main(arguments) == 0
 
 
-def test_no_other_commands_than_the_known_ones():
-    """Set-up commands are run by continuous integration and by hand, not in here."""
-    known = (SCRIPT, "python3 -m venv .venv", "python tests/benchmark.py")
-    for command in COMMANDS:
-        assert command.startswith(known), command
+def test_handwriting_is_prepared_as_mnist_was(somewhere, tmp_path):
+    """Place, size, brightness and the camera's rotation do not matter; the rest is read."""
+    seven = np.zeros((28, 28), np.uint8)
+    seven[4:7, 4:20] = 255
+    for row in range(7, 24):
+        seven[row, 24 - row : 28 - row] = 255
+    canvas = np.full((200, 260), 240, np.uint8)
+    canvas[20:132, 90:202] -= seven.repeat(4, 0).repeat(4, 1) // 255 * 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me clockwise to see me upright"
+    Image.fromarray(seven.repeat(3, 0).repeat(3, 1)).save("photo.png")
+    Image.fromarray(canvas).save("larger.png")
+    Image.fromarray(np.rot90(canvas)).save("turned.jpg", quality=95, exif=exif)
+    (tmp_path / "another.jpg").write_text("no image")
+    (tmp_path / "block.py").write_text(named_blocks(README)["handwriting"])
+    read_digit = runpy.run_path("block.py")["read_digit"]
+    expected = read_digit("photo.png")
+    assert expected.shape == (1, 1, 28, 28) and expected.sum() > 20
+    for file in ("larger.png", "turned.jpg"):
+        difference = (read_digit(file) - expected).abs().mean()
+        assert difference < 0.6 * (expected.roll(1, 3) - expected).abs().mean()  # of one pixel
 
 
 def test_pictures():
