@@ -80,14 +80,13 @@ class StudentMLP(nn.Sequential):
 
 
 class DistillationLoss(nn.Module):
-    """Hinton, Vinyals and Dean (2015), section 2: soft labels, a teacher's probabilities for all
-    classes, beside the data's own (hard) labels.
+    """Learn from soft and hard labels at once: Hinton, Vinyals and Dean (2015), section 2.
 
         alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
             + (1 - alpha) * cross_entropy(student, labels)
 
-    ``alpha`` in [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the labels (any
-    from 0 to C - 1 will do).
+    Soft labels are a teacher's probabilities of all classes; a hard label names one. ``alpha`` in
+    [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the hard labels.
     ``temperature`` T > 1 softens both distributions, so that small probabilities count. That
     divides the gradient of the first term by about T^2, and the factor T^2 puts it back. Both terms
     are means over the N images: ``batchmean``, since ``mean`` would divide by the C classes too.
@@ -154,10 +153,10 @@ def all_shifts(max_shift):
 
 
 def soft_labels(teacher, images, max_shift=0):
-    """The teacher's logits ``(M, N, C)`` for the images, moved by each of ``all_shifts(max_shift)``.
+    """The teacher's logits ``(M, N, C)`` for the images after each of ``all_shifts(max_shift)``.
 
     The loss makes them soft labels. A frozen teacher always answers the same, so it is asked once,
-    not in every epoch. Entry ``[m, n]`` belongs to shift m of image n, in whatever order the student
+    not in every epoch. Entry ``[m, n]`` is for shift m of image n, in whatever order the student
     sees the images.
     """
     return torch.stack([predict(teacher, shift(images, *by)) for by in all_shifts(max_shift)])
@@ -304,7 +303,7 @@ def has_bfloat16():
 
 
 def train_teacher(train_set, test_set, settings=Settings(), progress=lambda line: None):
-    """Train a TeacherCNN, of the size that the images and classes need, and return a ``Trained``."""
+    """Train a TeacherCNN of the size that images and classes need, and return a ``Trained``."""
     images = train_set[0]
     classes = 1 + max(int(train_set[1].max()), int(test_set[1].max()))
     torch.manual_seed(settings.seed)
@@ -478,7 +477,7 @@ def compare(alone, distilled, labels):
 
 def results_table(results):
     """The table of the networks in ``results`` and the gain, if it holds one, as text."""
-    lines = [f"{'':17}   weights mult-adds ms/1000 accuracy     errors    NLL  agrees"]
+    lines = [f"{'':17}  weights mult-adds ms/1000 accuracy      errors    NLL  agrees"]
     for name, summary in results.items():
         if name == "gain":
             continue
@@ -488,8 +487,8 @@ def results_table(results):
         spread = "" if sd is None else f" ± {sd:.2g}"
         errors = f"{mean['errors']:.4g}{spread}"
         lines.append(
-            f"{name.replace('_', ' '):17}{first['parameters']:10,}{first['multiply_adds']:10,}"
-            f"{mean['ms_per_1000']:8.1f}{mean['accuracy']:9.2%}{errors:>11}"
+            f"{name.replace('_', ' '):17}{first['parameters']:9,}{first['multiply_adds']:10,}"
+            f"{mean['ms_per_1000']:8.1f}{mean['accuracy']:9.2%}{errors:>12}"
             f" {mean['nll']:6.3f}{mean['agreement']:8.1%}"
         )
     if gain := results.get("gain"):
@@ -556,7 +555,9 @@ def load_mnist(data_dir="data", timeout=10):
     """
     from torchvision import datasets as vision  # only here: the import takes a second
 
-    class MNIST(vision.MNIST):  # torchvision names the folder after its class
+    class MNIST(vision.MNIST):
+        """With a third mirror; torchvision names its folder after the class."""
+
         mirrors = (*vision.MNIST.mirrors, "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
     folder = Path(data_dir) / "MNIST" / "raw"
@@ -708,20 +709,21 @@ def draw_figures(experiment, test_set, title, class_names=None):
     shifted = {}
     for name in ("teacher", "student_alone", "student_distilled"):
         runs = results[name]["runs"]
-        shifted[name] = [run["shift_errors"] for run in runs]
-        percent_wrong[name] = []
+        label = name.replace("_", " ")
+        shifted[label] = [run["shift_errors"] for run in runs]
+        percent_wrong[label] = []
         for run in runs:
             epochs = [100 - 100 * epoch["test_accuracy"] for epoch in run["history"]]
-            percent_wrong[name].append(epochs)
+            percent_wrong[label].append(epochs)
     logits_of = {"teacher": teacher.test_logits}
     logits_of["alone"] = alone[0].test_logits
     logits_of["distilled"] = distilled[0].test_logits
-    label = "wrong answers on test images, per cent"
+    per_cent = "wrong answers on test images, per cent"
     confusion = draw_confusion(
         test_set[1], logits_of["distilled"], f"{title}, distilled student", class_names
     )
-    training = draw_curves(percent_wrong, 1, "epoch", label, f"{title}: training")
-    shifting = draw_curves(shifted, 0, "shift in pixels", label, f"{title}: shifted images")
+    training = draw_curves(percent_wrong, 1, "epoch", per_cent, f"{title}: training")
+    shifting = draw_curves(shifted, 0, "shift in pixels", per_cent, f"{title}: shifted images")
     softening = draw_soft_labels(test_set, logits_of, settings.temperature, title, class_names)
     return dict(zip(FIGURES, (confusion, training, shifting, softening)))
 
@@ -831,6 +833,7 @@ class Parser(argparse.ArgumentParser):
     """Refuses a bad command line in one line, without the usage text."""
 
     def error(self, message):
+        """End the program with exit code 2."""
         self.exit(2, f"kd_mnist.py: error: {message} (--help shows all options)\n")
 
 

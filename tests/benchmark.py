@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent))
 STAGES = ("imports", "data", "teacher", "logits", "student", "control", "evaluation", "saving")
 WATCHED = {"load_data": "data", "train": "student", "soft_labels": "logits"}
 WATCHED |= dict.fromkeys(("predict", "summarize"), "evaluation")
-WATCHED |= dict.fromkeys(("draw_figures", "save_experiment"), "saving")
+WATCHED |= dict.fromkeys(("draw_figures", "save_results", "save_figures"), "saving")
 
 
 def worker_textbook(arguments):

@@ -86,7 +86,7 @@ def test_handwriting_is_prepared_as_mnist_was(somewhere, tmp_path):
     Image.fromarray(seven.repeat(3, 0).repeat(3, 1)).save("photo.png")
     Image.fromarray(canvas).save("larger.png")
     Image.fromarray(np.rot90(canvas)).save("turned.jpg", quality=95, exif=exif)
-    (tmp_path / "another.jpg").write_text("no image")
+    Image.new("L", (50, 50), 200).save("another.jpg")  # blank, which is said, and no traceback
     (tmp_path / "block.py").write_text(named_blocks(README)["handwriting"])
     read_digit = runpy.run_path("block.py")["read_digit"]
     expected = read_digit("photo.png")
