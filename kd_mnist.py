@@ -10,7 +10,6 @@ Shapes: N images, C classes (10 for digits), M ways to shift an image.
 """
 
 import argparse
-import contextlib
 import functools
 import io
 import json
@@ -32,7 +31,6 @@ import numpy as np
 import seaborn
 import torch
 import torch.nn.functional as F
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy import stats
 from sklearn import datasets, metrics
@@ -256,12 +254,11 @@ class Settings:
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
+            numbers = value if f.type is tuple else [value]
+            types = (int, float) if f.type is float else int
             low = f.metadata["low"]
             high = f.metadata["high"]
-            types = (int, float) if f.type is float else int
-            if f.type is tuple and not isinstance(value, (tuple, list)):
-                raise ValueError(f"{f.name} must be a tuple of numbers, not {value!r}")
-            for number in value if f.type is tuple else [value]:
+            for number in numbers:
                 if not isinstance(number, types) or not low <= number <= high:
                     raise ValueError(f"{f.name} must be from {low} to {high}, not {number!r}")
         if len(self.teacher_channels) != 2:
@@ -367,8 +364,8 @@ def run_experiment(
                 max_shift=settings.student_shift,
                 progress=progress,
             )
-            trained = Trained(student, history, predict(student, test_set[0]).cpu())
-            students[way].append(trained)
+            test_logits = predict(student, test_set[0]).cpu()
+            students[way].append(Trained(student, history, test_logits))
     teacher_test_logits = trained_teacher.test_logits
     results = {
         "teacher": summarize([trained_teacher], test_set, teacher_test_logits),
@@ -390,11 +387,11 @@ def shift_errors(model, test_set, max_shift=4, most=2000):
     labels = test_set[1][::n]
     wrong = [100 - 100 * accuracy(predict(model, images), labels)]
     for pixels in range(1, max_shift + 1):
-        right = [
-            accuracy(predict(model, shift(images, pixels * down, pixels * across)), labels)
-            for down, across in all_shifts(1)
-            if (down, across) != (0, 0)
-        ]
+        right = []
+        for down, across in all_shifts(1):
+            if (down, across) != (0, 0):
+                shifted = shift(images, pixels * down, pixels * across)
+                right.append(accuracy(predict(model, shifted), labels))
         wrong.append(100 - 100 * float(np.mean(right)))
     return wrong
 
@@ -402,27 +399,25 @@ def shift_errors(model, test_set, max_shift=4, most=2000):
 def measure(trained, test_set, teacher_test_logits):
     """The results of a ``Trained`` network, ready for JSON."""
     model, history, logits = trained
-    images = test_set[0]
     labels = test_set[1].cpu()
     classes = range(logits.shape[1])
-    predicted = logits.argmax(1)
-    thousand = images[:1000]
+    answers = logits.argmax(1)
+    thousand = test_set[0][:1000]
     seconds = timeit.repeat(lambda: predict(model, thousand).cpu(), number=1, repeat=4)
     with FlopCounterMode(display=False) as counter:
-        predict(model, images[:1])
-    per_class = metrics.classification_report(
-        labels, predicted, labels=classes, output_dict=True, zero_division=0
-    )
+        predict(model, thousand[:1])
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
         "ms_per_1000": 1e6 * min(seconds[1:]) / len(thousand),  # the first is a warm-up
         "accuracy": accuracy(logits, labels),
-        "errors": int((predicted != labels).sum()),
+        "errors": int((answers != labels).sum()),
         "nll": F.cross_entropy(logits.double(), labels).item(),
         "agreement": accuracy(logits, teacher_test_logits.argmax(1)),
-        "per_class": per_class,
-        "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "per_class": metrics.classification_report(
+            labels, answers, labels=classes, output_dict=True, zero_division=0
+        ),
+        "confusion_matrix": metrics.confusion_matrix(labels, answers, labels=classes).tolist(),
         "shift_errors": shift_errors(model, test_set),
         "layers": str(model).splitlines(),
         "history": history,
@@ -454,15 +449,15 @@ def compare(alone, distilled, labels):
     saved = (wrong_alone.sum(1) - wrong_distilled.sum(1)).double().numpy()  # per pair
     mean = float(saved.mean())
     points = 100 / len(labels)  # of accuracy, for each error
+    p_value = None
+    interval = None
     if len(saved) == 1:
         only_alone = int((wrong_alone & ~wrong_distilled).sum())
         only_one = int((wrong_alone != wrong_distilled).sum())
         p_value = float(stats.binomtest(only_alone, only_one).pvalue) if only_one else 1.0
-        interval = None
         significant = p_value < 0.05
     else:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
-        p_value = None
         interval = [points * (mean - margin), points * (mean + margin)]
         significant = 0 < margin < abs(mean)  # 0 if all are equal: spread unknown
     verdict = "better" if mean > 0 else "worse"
@@ -483,9 +478,9 @@ def results_table(results):
             continue
         first = summary["runs"][0]
         mean = summary["mean"]
-        sd = summary["sd"]["errors"]
-        spread = "" if sd is None else f" ± {sd:.2g}"
-        errors = f"{mean['errors']:.4g}{spread}"
+        errors = f"{mean['errors']:.4g}"
+        if len(summary["runs"]) > 1:
+            errors += f" ± {summary['sd']['errors']:.2g}"
         lines.append(
             f"{name.replace('_', ' '):17}{first['parameters']:9,}{first['multiply_adds']:10,}"
             f"{mean['ms_per_1000']:8.1f}{mean['accuracy']:9.2%}{errors:>12}"
@@ -500,7 +495,7 @@ def results_table(results):
             evidence = f"95 % interval of the mean: {low:+.2f} to {high:+.2f} points"
         else:
             who = "This student, distilled"
-            evidence = f"exact McNemar test, p = {gain['p_value']:.2g}"
+            evidence = f"exact McNemar test, p = {gain['p_value']:.2g}; more --runs tell more"
         lines += ["", f"{who}: {errors}: {gain['verdict']}", evidence]
     return "\n".join(lines)
 
@@ -525,33 +520,31 @@ WARNING = """
 
 def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
     """``TypeError`` or ``ValueError``, in one line, if ``train`` cannot work with these."""
+    sizes = []
     for part in (train_set, test_set):
-        is_pair = isinstance(part, (tuple, list)) and len(part) == 2
-        if not is_pair or not all(torch.is_tensor(tensor) for tensor in part):
+        if not isinstance(part, (tuple, list)) or not all(torch.is_tensor(t) for t in part):
             raise TypeError("each data set must be (images, labels), two torch tensors")
         images, labels = part
         if images.dim() != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
             found = f"{tuple(images.shape)} and {tuple(labels.shape)} of {labels.dtype}"
             expected = "images (N, channels, H, W) and int64 labels (N,)"
             raise ValueError(f"expected {expected}, not {found}")
-    shapes = [tuple(part[0].shape) for part in (train_set, test_set)]
-    if shapes[0][1:] != shapes[1][1:] or 0 in (shapes[0][0], shapes[1][0]):
-        raise ValueError(f"images must be of one size, and some in each set, not {shapes}")
+        sizes.append(tuple(images.shape[1:]))
+    if sizes[0] != sizes[1] or not len(train_set[0]) or not len(test_set[0]):
+        raise ValueError(f"images must be of one size, and some in each set, not {sizes}")
     if teacher_logits is None and distillation_loss is not None:
         raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
     m = len(all_shifts(max_shift))
     n = len(train_set[0])
     if teacher_logits is not None and teacher_logits.shape[:-1] != (m, n):
-        found = tuple(teacher_logits.shape)
-        raise ValueError(f"soft labels must be ({m}, {n}, C), not {found}")
+        raise ValueError(f"soft labels must be ({m}, {n}, C), not {tuple(teacher_logits.shape)}")
 
 
-def load_mnist(data_dir="data", timeout=10):
+def load_mnist(data_dir="data"):
     """MNIST as ``(images, labels), (images, labels)``, training and test; downloaded if missing.
 
-    Images are uint8 ``(N, 1, 28, 28)``, 0 for paper and 255 for ink, labels int64 ``(N,)``. A
-    server gets ``timeout`` seconds for each answer. ``FileNotFoundError`` if MNIST cannot be
-    downloaded, ``OSError`` if its files are damaged.
+    Images are uint8 ``(N, 1, 28, 28)``, 0 for paper and 255 for ink, labels int64 ``(N,)``.
+    ``OSError`` if the files are missing and cannot be downloaded, or damaged.
     """
     from torchvision import datasets as vision  # only here: the import takes a second
 
@@ -560,13 +553,8 @@ def load_mnist(data_dir="data", timeout=10):
 
         mirrors = (*vision.MNIST.mirrors, "https://storage.googleapis.com/cvdf-datasets/mnist/")
 
-    folder = Path(data_dir) / "MNIST" / "raw"
-    names = [resource.removesuffix(".gz") for resource, _ in MNIST.resources]
-    complete = all(any(folder.glob(f"{name}*")) for name in names)
-    if not complete:
-        say(f"Downloading MNIST (12 MB) to {folder} ...")
     previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(timeout)  # torchvision sets none and would wait for ever
+    socket.setdefaulttimeout(10)  # seconds; torchvision sets no limit and would wait for ever
     try:
         sets = [MNIST(data_dir, is_train, download=True) for is_train in (True, False)]
         for part, n in zip(sets, (60_000, 10_000)):
@@ -575,10 +563,9 @@ def load_mnist(data_dir="data", timeout=10):
                 raise ValueError(f"expected {n} images and labels from 0 to 9")
     except Exception as error:  # a network or a file can fail in any way
         reason = " ".join(str(error).split())
-        if complete:
-            raise OSError(f"{folder} is damaged: delete it and start again ({reason})") from error
-        advice = f"put these files there, gzipped or not: {', '.join(names)}"
-        raise FileNotFoundError(f"MNIST is not in {folder}; {advice} ({reason})") from error
+        names = ", ".join(name.removesuffix(".gz") for name, _ in MNIST.resources)
+        advice = f"empty it and put these files there, gzipped or not: {names}"
+        raise OSError(f"no MNIST in {data_dir}/MNIST/raw ({reason}); {advice}") from error
     finally:
         socket.setdefaulttimeout(previous)
     return [(part.data[:, None], part.targets) for part in sets]
@@ -599,16 +586,15 @@ def load_data(dataset="auto", data_dir="data"):
     if dataset != "digits":
         try:
             return "mnist", *load_mnist(data_dir)
-        except FileNotFoundError as error:
+        except OSError as error:
             if dataset == "mnist":
                 raise
-            print(f"{WARNING}\n{error}\n", file=sys.stderr, flush=True)
+            print(f"{WARNING}\n{error}\n", file=sys.stderr)
     return "digits", *load_small_digits()
 
 
 def hold_out(data, n, seed=0):
-    """Split into two ``(images, labels)``, each with the same shares of all classes: the rest, and
-    the ``n`` held out.
+    """Split into two ``(images, labels)``: the rest and ``n``, with the same shares of all classes.
 
     ``ValueError`` if the classes do not fit into both parts.
     """
@@ -616,7 +602,7 @@ def hold_out(data, n, seed=0):
     least = len(labels.unique())  # one image of each class
     most = len(labels) - least
     if not least <= n <= most:
-        raise ValueError(f"can take {least} to {most} of {len(labels)} images, not {n}")
+        raise ValueError(f"can hold out {least} to {most} of {len(labels)} images, not {n}")
     rest, held, rest_labels, held_labels = train_test_split(
         images, labels, test_size=n, random_state=seed, stratify=labels
     )
@@ -626,7 +612,7 @@ def hold_out(data, n, seed=0):
 # ============================================================================= figures
 
 
-FIGURES = ("confusion_matrix", "training_curves", "shifted_images", "soft_labels")
+FIGURES = ("confusion_matrix", "training_curves", "shifted_images")
 
 
 class Picture(Figure):
@@ -634,15 +620,15 @@ class Picture(Figure):
 
     def _repr_png_(self):
         content = io.BytesIO()
-        self.savefig(content, format="png")
+        self.savefig(content)
         return content.getvalue()
 
 
 def draw_confusion(labels, logits, title, class_names=None):
     """A Figure that counts true against predicted classes; the errors are shaded red."""
     names = range(logits.shape[1]) if class_names is None else class_names
-    predicted = logits.argmax(1).cpu()
-    counts = metrics.confusion_matrix(labels.cpu(), predicted, labels=range(len(names)))
+    answers = logits.argmax(1).cpu()
+    counts = metrics.confusion_matrix(labels.cpu(), answers, labels=range(len(names)))
     errors = counts * (1 - np.eye(len(names), dtype=int))  # without the diagonal
     text = np.where(counts, counts, "").astype(str)
     figure = Picture((7, 6), dpi=150, layout="constrained")
@@ -670,62 +656,21 @@ def draw_curves(curves, first, xlabel, ylabel, title):
     return figure
 
 
-def draw_soft_labels(test_set, logits_of, temperature, title, class_names=None):
-    """A Figure of five test images of different classes, those whose soft labels T changes most.
-
-    ``logits_of`` maps a name to logits (N, C). Only images that "teacher" gets right are shown.
-    """
-    images = to_float(test_set[0].cpu())
-    labels = test_set[1].cpu()
-    plain = logits_of["teacher"].softmax(1)
-    softened = (logits_of["teacher"] / temperature).softmax(1)
-    names = range(plain.shape[1]) if class_names is None else class_names
-    change = (plain - softened).abs().amax(1)
-    right = (plain.argmax(1) == labels).nonzero()[:, 0].tolist()
-    best = {}
-    for i in sorted(right, key=lambda i: change[i], reverse=True):
-        best.setdefault(int(labels[i]), i)  # the first of each class
-    chosen = list(best.values())[:5] or [0]
-    figure = Picture((10, 1.4 * len(chosen) + 0.7), dpi=150, layout="constrained")
-    grid = figure.subplots(len(chosen), 3, width_ratios=(1, 3, 3), squeeze=False)
-    for (picture, left, right), i in zip(grid, chosen):
-        answers = [f"{name}: {names[logits[i].argmax()]}" for name, logits in logits_of.items()]
-        caption = "\n".join([f"true: {names[labels[i]]}", *answers])
-        picture.imshow(images[i].mean(0).numpy(), cmap="gray_r")
-        picture.set(xticks=[], yticks=[])
-        picture.set_ylabel(caption, rotation=0, ha="right", va="center", parse_math=False)
-        for axes, p, t in ((left, plain[i], 1), (right, softened[i], temperature)):
-            axes.bar(range(len(p)), p.tolist())
-            axes.set_xticks(range(len(p)), names)
-            axes.set(ylim=(0, 1), title=f"teacher at T = {t:g}")
-    figure.suptitle(f"{title}: what the teacher says beyond the label")
-    return figure
-
-
 def draw_figures(experiment, test_set, title, class_names=None):
-    """The four Figures of an ``Experiment``, by name."""
-    settings, teacher, alone, distilled, results = experiment
-    percent_wrong = {}
-    shifted = {}
+    """The three Figures of an ``Experiment``, by name."""
+    epochs = {}
+    shifts = {}
     for name in ("teacher", "student_alone", "student_distilled"):
-        runs = results[name]["runs"]
+        runs = experiment.results[name]["runs"]
         label = name.replace("_", " ")
-        shifted[label] = [run["shift_errors"] for run in runs]
-        percent_wrong[label] = []
-        for run in runs:
-            epochs = [100 - 100 * epoch["test_accuracy"] for epoch in run["history"]]
-            percent_wrong[label].append(epochs)
-    logits_of = {"teacher": teacher.test_logits}
-    logits_of["alone"] = alone[0].test_logits
-    logits_of["distilled"] = distilled[0].test_logits
-    per_cent = "wrong answers on test images, per cent"
-    confusion = draw_confusion(
-        test_set[1], logits_of["distilled"], f"{title}, distilled student", class_names
-    )
-    training = draw_curves(percent_wrong, 1, "epoch", per_cent, f"{title}: training")
-    shifting = draw_curves(shifted, 0, "shift in pixels", per_cent, f"{title}: shifted images")
-    softening = draw_soft_labels(test_set, logits_of, settings.temperature, title, class_names)
-    return dict(zip(FIGURES, (confusion, training, shifting, softening)))
+        shifts[label] = [run["shift_errors"] for run in runs]
+        epochs[label] = [[100 - 100 * e["test_accuracy"] for e in run["history"]] for run in runs]
+    logits = experiment.distilled[0].test_logits
+    wrong = "wrong answers on test images, per cent"
+    confusion = draw_confusion(test_set[1], logits, f"{title}, distilled student", class_names)
+    training = draw_curves(epochs, 1, "epoch", wrong, f"{title}: training")
+    shifting = draw_curves(shifts, 0, "shift in pixels", wrong, f"{title}: shifted images")
+    return dict(zip(FIGURES, (confusion, training, shifting)))
 
 
 # =============================================================================== files
@@ -760,19 +705,6 @@ def write_files(folder, contents, outdated=()):
             Path(unfinished, name).replace(folder / name)
 
 
-@contextlib.contextmanager
-def interruption_held_back():
-    """Let Ctrl-C wait for the end of the block: matplotlib may turn it into other errors."""
-    received = []
-    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if received:
-        raise KeyboardInterrupt
-
-
 def save_results(experiment, facts, folder, prefix):
     """Write the JSON and the weights of teacher and first pair; remove an earlier run's figures.
 
@@ -793,19 +725,12 @@ def save_results(experiment, facts, folder, prefix):
         content = io.BytesIO()
         torch.save(weights, content)
         contents[f"{prefix}_{name}.pt"] = content.getvalue()
-    figures = [f"{prefix}_{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")]
-    write_files(folder, contents, outdated=figures)
+    write_files(folder, contents, outdated=[f"{prefix}_{name}.png" for name in FIGURES])
 
 
-def save_figures(figures, folder, prefix, formats=("png",)):
-    """Write ``{name: Figure}`` to image files."""
-    contents = {}
-    for name, figure in figures.items():
-        for suffix in formats:
-            content = io.BytesIO()
-            with rc_context({"pdf.fonttype": 42}):  # TrueType, as printers want it
-                figure.savefig(content, format=suffix)
-            contents[f"{prefix}_{name}.{suffix}"] = content.getvalue()
+def save_figures(figures, folder, prefix):
+    """Write ``{name: Figure}`` to PNG files."""
+    contents = {f"{prefix}_{name}.png": figure._repr_png_() for name, figure in figures.items()}
     write_files(folder, contents)
 
 
@@ -821,12 +746,10 @@ def say(text):
 
 
 def show_epoch(record, epochs, progress):
-    """Give ``progress`` a line for each epoch, or about ten lines if there are over 100."""
-    epoch = record["epoch"]
-    if epochs <= 100 or (epochs - epoch) % (epochs // 10) == 0:
+    """Give ``progress`` a line for each epoch, or about 20 lines if there are more epochs."""
+    if (epochs - record["epoch"]) % max(1, epochs // 20) == 0:  # always for the last
         result = f"loss {record['loss']:.4f}   test accuracy {record['test_accuracy']:.2%}"
-        left = f"{record['seconds']:.2f} s   {record['seconds'] * (epochs - epoch):.0f} s left"
-        progress(f"  epoch {epoch:{len(str(epochs))}}/{epochs}   {result}   {left}")
+        progress(f"  epoch {record['epoch']}/{epochs}   {result}   {record['seconds']:.2f} s")
 
 
 class Parser(argparse.ArgumentParser):
@@ -857,17 +780,20 @@ def build_parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    group = parser.add_argument_group("settings")
+    absent = argparse.SUPPRESS  # what is not typed keeps the default of the data
+    group = parser.add_argument_group("settings, by default those for MNIST")
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
-        help = f.metadata["help"]
+        help = f"{f.metadata['help']} (default: {f.default})"
         limits = f"{f.metadata['low']}..{f.metadata['high']}"
         if f.type is bool:
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=help)
+            group.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=absent, help=help
+            )
         elif f.type is tuple:
-            group.add_argument(flag, type=int, nargs="+", metavar=limits, help=help)
+            group.add_argument(flag, type=int, nargs="+", default=absent, metavar=limits, help=help)
         else:
-            group.add_argument(flag, type=f.type, metavar=limits, help=help)
+            group.add_argument(flag, type=f.type, default=absent, metavar=limits, help=help)
     group = parser.add_argument_group("data and files")
     names = ("auto", "mnist", "digits")
     group.add_argument("--dataset", choices=names, default="auto", help="data to use")
@@ -876,34 +802,22 @@ def build_parser():
     group.add_argument("--subset", type=int, help="train on so many, test on a sixth")
     group.add_argument("--teacher", type=Path, help="weights of a trained teacher")
     group.add_argument("--out-dir", type=Path, default=".", help="folder for the results")
-    group.add_argument("--format", choices=("png", "pdf"), default="png", help="pdf: both")
     group.add_argument("--device", type=usable_device, default="auto", help="cpu, cuda or cuda:1")
     group.add_argument("--dry-run", action="store_true", help="a few seconds, all stages")
     return parser
 
 
-def read_options(parser, argv, defaults):
-    """The options in ``argv`` and the ``Settings`` among them; a bad one ends the program."""
-    parser.set_defaults(**asdict(defaults))
-    args = parser.parse_args(argv)
-    chosen = {}
-    for f in fields(Settings):
-        value = getattr(args, f.name)
-        chosen[f.name] = tuple(value) if f.type is tuple else value
-    try:
-        return args, Settings(**chosen)
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def choose_images(args, seed, train_set, test_set):
-    """Training and test set after ``--holdout`` and ``--subset``."""
+def load_images(args, seed):
+    """Name of the data, training set and test set after ``--holdout`` and ``--subset``."""
+    dataset, train_set, test_set = load_data(args.dataset, args.data_dir)
     if args.holdout is not None:
         train_set, test_set = hold_out(train_set, args.holdout, seed)
     if args.subset is not None:
         train_set = hold_out(train_set, args.subset, seed)[1]
         test_set = hold_out(test_set, args.subset // 6, seed)[1]
-    return train_set, test_set
+    train_set = [part.to(args.device) for part in train_set]
+    test_set = [part.to(args.device) for part in test_set]
+    return dataset, train_set, test_set
 
 
 def describe_machine(device):
@@ -924,53 +838,50 @@ def run_command(argv):
     """Carry out the command line ``argv``: load, train, compare, print and save."""
     started = time.perf_counter()
     parser = build_parser()
-    defaults = Settings()
-    args, settings = read_options(parser, argv, defaults)
-    try:
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out_dir).close()
-    except OSError as error:
-        parser.error(f"argument --out-dir: {args.out_dir}: {error.strerror}")
+    args = parser.parse_args(argv)
+    typed = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
+    if args.dry_run:
+        typed.update(teacher_epochs=1, student_epochs=1, runs=1)
+        args.subset = 300
+    args.out_dir.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=args.out_dir).close()  # fails now, and not after the training
     teacher = None
-    if args.teacher:
-        teacher = load_weights(TeacherCNN(settings.teacher_channels), args.teacher)
-        teacher = teacher.to(args.device)
-    dataset, train_set, test_set = load_data(args.dataset, args.data_dir)
+    try:
+        settings = Settings(**typed)
+        if args.teacher:
+            teacher = load_weights(TeacherCNN(settings.teacher_channels), args.teacher)
+            teacher = teacher.to(args.device)
+        dataset, train_set, test_set = load_images(args, settings.seed)
+    except ValueError as error:
+        parser.error(str(error))
     title = "MNIST"
     if dataset == "digits":
         title = "small digits, not MNIST"
-        defaults = SMALL_DIGITS_SETTINGS
-        args, settings = read_options(parser, argv, defaults)  # again: what was typed wins
-    prefix = dataset
-    if args.dry_run:
-        prefix = f"dry_run_{dataset}"
-        args.subset = 300
-        settings = replace(settings, teacher_epochs=1, student_epochs=1, runs=1)
-    try:
-        train_set, test_set = choose_images(args, settings.seed, train_set, test_set)
-    except ValueError as error:
-        parser.error(f"argument --holdout or --subset: {error}")
-    train_set = [part.to(args.device) for part in train_set]
-    test_set = [part.to(args.device) for part in test_set]
+        settings = replace(SMALL_DIGITS_SETTINGS, **typed)
+    prefix = f"dry_run_{dataset}" if args.dry_run else dataset
     tested = "test" if args.holdout is None else "held-out"
     counts = f"{len(train_set[1]):,} training images, {len(test_set[1]):,} {tested} images"
+    changed = "".join(f", {name} = {value}" for name, value in typed.items())
     say(f"{title}: {counts}")
-    changed = [f"{k} = {v}" for k, v in asdict(settings).items() if v != getattr(defaults, k)]
-    but = f", but {', '.join(changed)}" if changed else ""
-    say(f"Settings: the defaults for {dataset}{but}")
+    say(f"Settings: the defaults for {dataset}{changed}")
     if (args.out_dir / f"{prefix}_results.json").exists():
         say(f"This run replaces {args.out_dir / prefix}_* of an earlier one.")
     if args.teacher:
         say(f"The teacher is the one in {args.teacher}.")
-    facts = {"data": f"{title}: {counts}", "teacher_file": args.teacher and str(args.teacher)}
-    facts["machine"] = describe_machine(args.device)
     experiment = run_experiment(train_set, test_set, settings, teacher, progress=say)
     say(f"\n{results_table(experiment.results)}")
-    facts["seconds"] = time.perf_counter() - started
-    with interruption_held_back():
-        save_results(experiment, facts, args.out_dir, prefix)
-        figures = draw_figures(experiment, test_set, title)
-        save_figures(figures, args.out_dir, prefix, sorted({"png", args.format}))
+    facts = {
+        "data": f"{title}: {counts}",
+        "teacher_file": args.teacher and str(args.teacher),
+        "machine": describe_machine(args.device),
+        "seconds": time.perf_counter() - started,
+    }
+    # A few seconds without Ctrl-C, which matplotlib may turn into other errors.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    save_results(experiment, facts, args.out_dir, prefix)
+    figures = draw_figures(experiment, test_set, title)
+    save_figures(figures, args.out_dir, prefix)
+    signal.signal(signal.SIGINT, previous)
     say(f"\nWrote {prefix}_* to {args.out_dir} after {time.perf_counter() - started:.0f} seconds.")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython import display

@@ -14,7 +14,7 @@ import kd_mnist
 ROOT = Path(__file__).parents[1]
 OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-FIGURES = ("confusion_matrix.png", "training_curves.png", "shifted_images.png", "soft_labels.png")
+FIGURES = ("confusion_matrix.png", "training_curves.png", "shifted_images.png")
 WEIGHTS = ("teacher.pt", "student_alone.pt", "student_distilled.pt")
 FILES = (*FIGURES, *WEIGHTS, "results.json")
 TINY = ("--dataset", "digits", "--subset", "120", "--teacher-epochs", "1", "--student-epochs", "1")

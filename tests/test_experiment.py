@@ -146,7 +146,7 @@ def test_an_experiment_on_other_data_with_networks_of_ones_own(
         ticks = figures["confusion_matrix"].axes[0].get_yticklabels()
         assert [tick.get_text() for tick in ticks] == names
         titles = [figure.axes[0].get_title() for figure in figures.values()]
-        assert all("animals" in title for title in titles[:3])
+        assert all("animals" in title for title in titles)
         assert all(len(figure._repr_png_()) > 9000 for figure in figures.values())
     assert experiment.teacher.model is teacher and experiment.teacher.history == []
     assert [pair.model for pair in experiment.alone] == made[::2]
@@ -191,22 +191,3 @@ def test_curves_show_mean_and_spread_in_lines_that_differ_in_grey_too():
     assert "standard deviation" in axes.get_legend().get_title().get_text()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == list(curves)
     assert axes.get_title() == "some title"
-
-
-def test_soft_labels_are_shown_of_images_where_the_temperature_tells_most():
-    """Not the wrong 0, a second 1, and those that T leaves unsure or sure."""
-    images, labels = torch.rand(20, 1, 28, 28), torch.arange(10).repeat(2)
-    margins = torch.tensor([6, 6, 6.1, 6.2, 6.3, 6.4] + [0.1] * 5 + [6.05] + [60] * 8)[:, None]
-    teacher = nn.functional.one_hot(labels, 10) * margins
-    teacher[0] = teacher[1]  # wrong
-    logits = {"teacher": teacher, "alone": teacher.roll(1, 1)}
-    figure = kd_mnist.draw_soft_labels((images, labels), logits, 4.0, "some title")
-    assert len(figure.axes) == 15 and "some title" in figure.get_suptitle()
-    for row, i in enumerate(range(1, 6)):
-        picture, hard, soft = figure.axes[3 * row : 3 * row + 3]
-        np.testing.assert_allclose(picture.images[0].get_array(), images[i, 0])
-        assert picture.get_ylabel() == f"true: {i}\nteacher: {i}\nalone: {i + 1}"
-        for axes, temperature in ((hard, 1), (soft, 4)):
-            heights = [bar.get_height() for bar in axes.patches]
-            np.testing.assert_allclose(heights, (teacher[i] / temperature).softmax(0), rtol=1e-5)
-            assert axes.get_title().endswith(f"at T = {temperature}")

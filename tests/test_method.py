@@ -217,8 +217,8 @@ def test_training_learns_and_tells_its_progress(fit):
     _, history = fit(epochs=40, progress=lines.append)
     assert history[-1]["loss"] < history[0]["loss"] / 5 and history[-1]["test_accuracy"] > 0.8
     assert [record["epoch"] for record in history] == list(range(1, 41))
-    assert len(lines) == 40 and lines[9].split()[:2] == ["epoch", "10/40"]
-    assert f"{history[9]['test_accuracy']:.2%}" in lines[9] and lines[-1].endswith(" 0 s left")
+    assert len(lines) == 20 and lines[4].split()[:2] == ["epoch", "10/40"]  # every second epoch
+    assert f"{history[9]['test_accuracy']:.2%}" in lines[4] and "epoch 40/40" in lines[-1]
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_images(tiny, fit):

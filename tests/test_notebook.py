@@ -26,6 +26,6 @@ def test_it_runs_and_shows_its_figures(alone_in, monkeypatch, way):
     *runs, own = notebook.cells
     assert sum("image/png" in output.get("data", {}) for output in own.outputs) == 1
     for cell in runs:
-        assert sum("image/png" in output.get("data", {}) for output in cell.outputs) == 4
+        assert sum("image/png" in output.get("data", {}) for output in cell.outputs) == 3
         text = "".join(output.get("text", "") for output in cell.outputs)
         assert "digits_* to " in text and ("NOT MNIST" in text) == (way == "pasted")
