@@ -24,7 +24,13 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
     assert "WARNING: this is NOT MNIST" in "\n".join(done.stdout.splitlines()[-3:])
     table = done.stdout.split("Student distilled")[1]  # behind what a download prints
     assert max(map(len, table.splitlines())) <= 80
-    for part in ("20,490", "101,770", "1,031,744", "101,632", "digits, runs = 1, teacher_epochs = 1"):
+    for part in (
+        "20,490",
+        "101,770",
+        "1,031,744",
+        "101,632",
+        "digits, runs = 1, teacher_epochs = 1",
+    ):
         assert part in done.stdout
     assert len(re.findall(r"epoch 1/1 +loss .*% .* s\n", done.stdout)) == 3
 
