@@ -105,7 +105,8 @@ class DistillationLoss(nn.Module):
 
     def forward(self, student_logits, teacher_logits, labels):
         shapes = [tuple(part.shape) for part in (student_logits, teacher_logits, labels)]
-        if len(shapes[0]) != 2 or shapes[1] != shapes[0] or shapes[2] != shapes[0][:1]:
+        student, teacher, target = shapes
+        if len(student) != 2 or teacher != student or target != student[:1]:
             raise ValueError(f"expected logits (N, C) twice and labels (N,), got {shapes}")
         log_q = F.log_softmax(student_logits / self.temperature, dim=1)
         log_p = F.log_softmax(teacher_logits.detach() / self.temperature, dim=1)
@@ -196,7 +197,7 @@ def train(
         total_loss = 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in order.tensor_split(steps):  # none of one image: BatchNorm needs two
+        for batch in order.tensor_split(steps):  # of nearly equal sizes
             m = torch.randint(len(shifts), (), generator=generator).item()
             x = shift(images[batch], *shifts[m])
             logits = model(to_float(x)).float()  # autocast may give bfloat16
@@ -254,6 +255,8 @@ class Settings:
     def __post_init__(self):
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.type is tuple and not isinstance(value, (tuple, list)):
+                raise ValueError(f"{f.name} must be a tuple of numbers, not {value!r}")
             numbers = value if f.type is tuple else [value]
             types = (int, float) if f.type is float else int
             low = f.metadata["low"]
@@ -321,7 +324,7 @@ def train_teacher(train_set, test_set, settings=Settings(), progress=lambda line
             progress=progress,
         )
     test_logits = predict(teacher, test_set[0]).cpu()  # in float32
-    return Trained(teacher, history, test_logits)
+    return Trained(teacher.eval(), history, test_logits)
 
 
 def run_experiment(
@@ -365,7 +368,7 @@ def run_experiment(
                 progress=progress,
             )
             test_logits = predict(student, test_set[0]).cpu()
-            students[way].append(Trained(student, history, test_logits))
+            students[way].append(Trained(student.eval(), history, test_logits))
     teacher_test_logits = trained_teacher.test_logits
     results = {
         "teacher": summarize([trained_teacher], test_set, teacher_test_logits),
@@ -387,12 +390,12 @@ def shift_errors(model, test_set, max_shift=4, most=2000):
     labels = test_set[1][::n]
     wrong = [100 - 100 * accuracy(predict(model, images), labels)]
     for pixels in range(1, max_shift + 1):
-        right = []
+        accuracies = []
         for down, across in all_shifts(1):
             if (down, across) != (0, 0):
                 shifted = shift(images, pixels * down, pixels * across)
-                right.append(accuracy(predict(model, shifted), labels))
-        wrong.append(100 - 100 * float(np.mean(right)))
+                accuracies.append(accuracy(predict(model, shifted), labels))
+        wrong.append(100 - 100 * float(np.mean(accuracies)))
     return wrong
 
 
@@ -629,7 +632,7 @@ def draw_confusion(labels, logits, title, class_names=None):
     names = range(logits.shape[1]) if class_names is None else class_names
     answers = logits.argmax(1).cpu()
     counts = metrics.confusion_matrix(labels.cpu(), answers, labels=range(len(names)))
-    errors = counts * (1 - np.eye(len(names), dtype=int))  # without the diagonal
+    errors = counts - np.diag(np.diag(counts))
     text = np.where(counts, counts, "").astype(str)
     figure = Picture((7, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
@@ -658,18 +661,18 @@ def draw_curves(curves, first, xlabel, ylabel, title):
 
 def draw_figures(experiment, test_set, title, class_names=None):
     """The three Figures of an ``Experiment``, by name."""
-    epochs = {}
-    shifts = {}
+    by_epoch = {}
+    by_shift = {}
     for name in ("teacher", "student_alone", "student_distilled"):
         runs = experiment.results[name]["runs"]
         label = name.replace("_", " ")
-        shifts[label] = [run["shift_errors"] for run in runs]
-        epochs[label] = [[100 - 100 * e["test_accuracy"] for e in run["history"]] for run in runs]
+        by_shift[label] = [run["shift_errors"] for run in runs]
+        by_epoch[label] = [[100 - 100 * e["test_accuracy"] for e in run["history"]] for run in runs]
     logits = experiment.distilled[0].test_logits
     wrong = "wrong answers on test images, per cent"
     confusion = draw_confusion(test_set[1], logits, f"{title}, distilled student", class_names)
-    training = draw_curves(epochs, 1, "epoch", wrong, f"{title}: training")
-    shifting = draw_curves(shifts, 0, "shift in pixels", wrong, f"{title}: shifted images")
+    training = draw_curves(by_epoch, 1, "epoch", wrong, f"{title}: training")
+    shifting = draw_curves(by_shift, 0, "shift in pixels", wrong, f"{title}: shifted images")
     return dict(zip(FIGURES, (confusion, training, shifting)))
 
 
@@ -746,7 +749,7 @@ def say(text):
 
 
 def show_epoch(record, epochs, progress):
-    """Give ``progress`` a line for each epoch, or about 20 lines if there are more epochs."""
+    """Give ``progress`` a line for each epoch, or for some of them if there are many."""
     if (epochs - record["epoch"]) % max(1, epochs // 20) == 0:  # always for the last
         result = f"loss {record['loss']:.4f}   test accuracy {record['test_accuracy']:.2%}"
         progress(f"  epoch {record['epoch']}/{epochs}   {result}   {record['seconds']:.2f} s")
@@ -868,20 +871,19 @@ def run_command(argv):
         say(f"This run replaces {args.out_dir / prefix}_* of an earlier one.")
     if args.teacher:
         say(f"The teacher is the one in {args.teacher}.")
+    facts = {"data": f"{title}: {counts}", "machine": describe_machine(args.device)}
+    facts["teacher_file"] = str(args.teacher) if args.teacher else None
     experiment = run_experiment(train_set, test_set, settings, teacher, progress=say)
     say(f"\n{results_table(experiment.results)}")
-    facts = {
-        "data": f"{title}: {counts}",
-        "teacher_file": args.teacher and str(args.teacher),
-        "machine": describe_machine(args.device),
-        "seconds": time.perf_counter() - started,
-    }
+    facts["seconds"] = time.perf_counter() - started
     # A few seconds without Ctrl-C, which matplotlib may turn into other errors.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    save_results(experiment, facts, args.out_dir, prefix)
-    figures = draw_figures(experiment, test_set, title)
-    save_figures(figures, args.out_dir, prefix)
-    signal.signal(signal.SIGINT, previous)
+    try:
+        save_results(experiment, facts, args.out_dir, prefix)
+        figures = draw_figures(experiment, test_set, title)
+        save_figures(figures, args.out_dir, prefix)
+    finally:
+        signal.signal(signal.SIGINT, previous)
     say(f"\nWrote {prefix}_* to {args.out_dir} after {time.perf_counter() - started:.0f} seconds.")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython import display
@@ -910,7 +912,7 @@ def main(argv=None):
         return 1
     except (MemoryError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        if "memory" not in reason.lower() and "cuda" not in reason.lower():
+        if "memory" not in reason.lower() and "CUDA" not in reason:
             raise  # a mistake in edited code, of which the traceback tells more
         advice = "try a smaller --batch-size or --device cpu"
         print(f"kd_mnist.py: error: {reason}; {advice}", file=sys.stderr)
