@@ -85,8 +85,8 @@ class DistillationLoss(nn.Module):
 
     Soft labels are a teacher's probabilities of all classes; a hard label names one. ``alpha`` in
     [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the hard labels.
-    ``temperature`` T > 1 softens both distributions, so that small probabilities count. That
-    divides the gradient of the first term by about T^2, and the factor T^2 puts it back. Both terms
+    ``temperature`` T > 1 softens both distributions, so that small probabilities count. A high T
+    divides the gradient of the first term by about T^2; the factor T^2 makes up for it. Both terms
     are means over the N images: ``batchmean``, since ``mean`` would divide by the C classes too.
 
     Call with ``student_logits (N, C)``, ``teacher_logits (N, C)`` and ``labels (N,)`` int64; the
