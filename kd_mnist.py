@@ -10,6 +10,7 @@ Shapes: N images, C classes (10 for digits), M ways to shift an image.
 """
 
 import argparse
+import contextlib
 import functools
 import io
 import json
@@ -708,6 +709,19 @@ def write_files(folder, contents, outdated=()):
             Path(unfinished, name).replace(folder / name)
 
 
+@contextlib.contextmanager
+def interruption_held_back():
+    """Let Ctrl-C wait for the end of the block: matplotlib may turn it into other errors."""
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt
+
+
 def save_results(experiment, facts, folder, prefix):
     """Write the JSON and the weights of teacher and first pair; remove an earlier run's figures.
 
@@ -876,14 +890,10 @@ def run_command(argv):
     experiment = run_experiment(train_set, test_set, settings, teacher, progress=say)
     say(f"\n{results_table(experiment.results)}")
     facts["seconds"] = time.perf_counter() - started
-    # A few seconds without Ctrl-C, which matplotlib may turn into other errors.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with interruption_held_back():
         save_results(experiment, facts, args.out_dir, prefix)
         figures = draw_figures(experiment, test_set, title)
         save_figures(figures, args.out_dir, prefix)
-    finally:
-        signal.signal(signal.SIGINT, previous)
     say(f"\nWrote {prefix}_* to {args.out_dir} after {time.perf_counter() - started:.0f} seconds.")
     if "ipykernel" in sys.modules:  # in a notebook
         from IPython import display

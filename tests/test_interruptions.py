@@ -103,7 +103,8 @@ def test_a_full_disk_is_one_line(alone_in):
     assert [path.name for path in alone_in.folder.iterdir()] == ["kd_mnist.py"]
 
 
-def test_an_interruption_while_figures_are_drawn_is_ignored(tmp_path, monkeypatch):
+def test_an_interruption_while_figures_are_drawn_waits_for_them(tmp_path, monkeypatch, capsys):
+    """Everything is written first, then the run ends as interrupted."""
     draw_figures = kd_mnist.draw_figures
 
     def interrupted(*arguments):
@@ -111,6 +112,7 @@ def test_an_interruption_while_figures_are_drawn_is_ignored(tmp_path, monkeypatc
         return draw_figures(*arguments)
 
     monkeypatch.setattr(kd_mnist, "draw_figures", interrupted)
-    assert kd_mnist.main([*TINY, "--out-dir", str(tmp_path)]) == 0
+    assert kd_mnist.main([*TINY, "--out-dir", str(tmp_path)]) == 130
     assert {path.name for path in tmp_path.iterdir()} == {f"digits_{file}" for file in FILES}
+    assert capsys.readouterr().err == "\nkd_mnist.py: interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
