@@ -518,24 +518,24 @@ SMALL_DIGITS_SETTINGS = Settings(
     student_lr=2e-3,
 )
 WARNING = """
-*** WARNING: this is NOT MNIST, which is missing and cannot be downloaded. ***
-*** The results are for scikit-learn's 1,797 small handwritten digits.     ***"""
+*** WARNING: this is NOT MNIST, which could be neither read nor downloaded. ***
+*** The results are for scikit-learn's 1,797 small handwritten digits.      ***"""
 
 
 def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
     """``TypeError`` or ``ValueError``, in one line, if ``train`` cannot work with these."""
-    sizes = []
     for part in (train_set, test_set):
-        if not isinstance(part, (tuple, list)) or not all(torch.is_tensor(t) for t in part):
+        is_pair = isinstance(part, (tuple, list)) and len(part) == 2
+        if not is_pair or not all(torch.is_tensor(tensor) for tensor in part):
             raise TypeError("each data set must be (images, labels), two torch tensors")
         images, labels = part
         if images.dim() != 4 or labels.shape != images.shape[:1] or labels.dtype != torch.int64:
             found = f"{tuple(images.shape)} and {tuple(labels.shape)} of {labels.dtype}"
             expected = "images (N, channels, H, W) and int64 labels (N,)"
             raise ValueError(f"expected {expected}, not {found}")
-        sizes.append(tuple(images.shape[1:]))
-    if sizes[0] != sizes[1] or not len(train_set[0]) or not len(test_set[0]):
-        raise ValueError(f"images must be of one size, and some in each set, not {sizes}")
+    shapes = [tuple(part[0].shape) for part in (train_set, test_set)]
+    if shapes[0][1:] != shapes[1][1:] or 0 in (shapes[0][0], shapes[1][0]):
+        raise ValueError(f"images must be of one size, and some in each set, not {shapes}")
     if teacher_logits is None and distillation_loss is not None:
         raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
     m = len(all_shifts(max_shift))
@@ -860,17 +860,23 @@ def run_command(argv):
     if args.dry_run:
         typed.update(teacher_epochs=1, student_epochs=1, runs=1)
         args.subset = 300
-    args.out_dir.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=args.out_dir).close()  # fails now, and not after the training
-    teacher = None
     try:
         settings = Settings(**typed)
-        if args.teacher:
-            teacher = load_weights(TeacherCNN(settings.teacher_channels), args.teacher)
-            teacher = teacher.to(args.device)
-        dataset, train_set, test_set = load_images(args, settings.seed)
     except ValueError as error:
         parser.error(str(error))
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=args.out_dir).close()
+    except OSError as error:
+        parser.error(f"argument --out-dir: {args.out_dir}: {error.strerror}")
+    teacher = None
+    if args.teacher:
+        teacher = load_weights(TeacherCNN(settings.teacher_channels), args.teacher)
+        teacher = teacher.to(args.device)
+    try:
+        dataset, train_set, test_set = load_images(args, settings.seed)
+    except ValueError as error:
+        parser.error(f"argument --holdout or --subset: {error}")
     title = "MNIST"
     if dataset == "digits":
         title = "small digits, not MNIST"

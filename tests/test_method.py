@@ -280,6 +280,7 @@ IMAGES, LABELS = torch.rand(20, 1, 28, 28), torch.arange(10).repeat(2)
 WRONG_DATA = {
     "numpy": (IMAGES.numpy(), LABELS.numpy()),
     "loader": torch.utils.data.DataLoader(list(zip(IMAGES, LABELS))),
+    "three tensors": (IMAGES, LABELS, LABELS),
     "lengths": (IMAGES, LABELS[:-1]),
     "one-hot": (IMAGES, F.one_hot(LABELS)),
     "float labels": (IMAGES, LABELS.float()),

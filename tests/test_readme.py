@@ -58,7 +58,7 @@ def somewhere(tmp_path, monkeypatch):
 
 
 def test_every_block_is_tested_or_output_and_set_up_is_known():
-    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text", "mermaid"}
+    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text", "mermaid"} and PYTHON
     known = (SCRIPT, "python3 -m venv .venv", "python tests/benchmark.py")
     assert all(command.startswith(known) for command in COMMANDS)
 
@@ -120,6 +120,29 @@ def test_script_command(somewhere, monkeypatch, command):
     monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # which takes long
     arguments += ["--dataset", "digits", "--dry-run", "--device", "cpu"]
     assert kd_mnist.main(arguments) == 0
+
+
+def test_handwriting_is_prepared_as_mnist_was(somewhere, tmp_path):
+    """Place, size, brightness and the camera's rotation do not matter; the rest is read."""
+    seven = np.zeros((28, 28), np.uint8)
+    seven[4:7, 4:20] = 255
+    for row in range(7, 24):
+        seven[row, 24 - row : 28 - row] = 255
+    canvas = np.full((200, 260), 240, np.uint8)
+    canvas[20:132, 90:202] -= seven.repeat(4, 0).repeat(4, 1) // 255 * 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn me clockwise to see me upright"
+    Image.fromarray(seven.repeat(3, 0).repeat(3, 1)).save("photo.png")
+    Image.fromarray(canvas).save("larger.png")
+    Image.fromarray(np.rot90(canvas)).save("turned.jpg", quality=95, exif=exif)
+    Image.new("L", (50, 50), 200).save("another.jpg")  # blank, which is said, and no traceback
+    (tmp_path / "block.py").write_text(NAMED["handwriting"])
+    read_digit = runpy.run_path("block.py")["read_digit"]
+    expected = read_digit("photo.png")
+    assert expected.shape == (1, 1, 28, 28) and expected.sum() > 20
+    for file in ("larger.png", "turned.jpg"):
+        difference = (read_digit(file) - expected).abs().mean()
+        assert difference < 0.6 * (expected.roll(1, 3) - expected).abs().mean()  # of one pixel
 
 
 def test_pictures():

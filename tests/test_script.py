@@ -24,13 +24,7 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
     assert "WARNING: this is NOT MNIST" in "\n".join(done.stdout.splitlines()[-3:])
     table = done.stdout.split("Student distilled")[1]  # behind what a download prints
     assert max(map(len, table.splitlines())) <= 80
-    for part in (
-        "20,490",
-        "101,770",
-        "1,031,744",
-        "101,632",
-        "digits, runs = 1, teacher_epochs = 1",
-    ):
+    for part in ("20,490", "101,770", "1,031,744", "101,632", "runs = 1, teacher_epochs = 1"):
         assert part in done.stdout
     assert len(re.findall(r"epoch 1/1 +loss .*% .* s\n", done.stdout)) == 3
 
@@ -163,6 +157,7 @@ BAD = (
     ("--subset --holdout", "0 -1 5 1201 1200 " + "9" * 400),
     ("--teacher-shift --student-shift --seed", "-1 1.5"),
     ("--student-shift --device --dataset --epochs --temp --teacher-channels", "5"),
+    ("--out-dir", "kd_mnist.py kd_mnist.py/below " + "x" * 5000),
     ("--device", "cuda:99 meta gpu"),
 )
 BAD = [(flag, v) for flags, values in BAD for flag in flags.split() for v in values.split()]
@@ -178,18 +173,9 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, monkeypatch, capsys, fla
     error = capsys.readouterr().err
     assert stop.value.code == 2 and "--help" in error
     assert error.count("\n") == 1 and error.startswith("kd_mnist.py: error: ")
-    limit = re.search(r"\d+ to \d+ of \d+ images", error)
-    assert flag in error or flag[2:].replace("-", "_") in error or limit
-
-
-@pytest.mark.parametrize("folder", ["kd_mnist.py", "kd_mnist.py/below", "x" * 5000])
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys, folder):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "kd_mnist.py").touch()
-    monkeypatch.setattr(kd_mnist, "load_data", None)  # nothing may be loaded
-    assert kd_mnist.main(["--out-dir", folder]) == 1
-    error = capsys.readouterr().err
-    assert folder in error and error.count("\n") == 1
+    assert flag in error or flag[2:].replace("-", "_") in error
+    if flag in ("--subset", "--holdout"):
+        assert re.search(r"\d+ to \d+ of \d+ images", error)
 
 
 def raising(error):
