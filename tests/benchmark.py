@@ -1,6 +1,6 @@
 """Time kd_mnist.py beside the textbook's loop, as whole processes in turn: A B A B ...
 
-    python tests/benchmark.py [--data-dir data] [--pairs 3] [--no-bf16]
+    python tests/benchmark.py [--data-dir data] [--pairs 3] [--bf16 0]
 
 A is textbook.py, B ``kd_mnist.py --student-epochs 5 --teacher-shift 0``. Both train the same teacher
 for 5 epochs and the same student for 5; B also trains the control, measures shifted images, saves
@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent))
 STAGES = ("imports", "data", "teacher", "logits", "student", "control", "evaluation", "saving")
 WATCHED = {"load_data": "data", "train": "student", "soft_labels": "logits"}
 WATCHED |= dict.fromkeys(("predict", "summarize"), "evaluation")
-WATCHED |= dict.fromkeys(("draw_figures", "save_results", "save_figures"), "saving")
+WATCHED |= dict.fromkeys(("draw_figures", "save"), "saving")
 
 
 def worker_textbook(arguments):
@@ -132,7 +132,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--no-bf16", action="store_true", help="of kd_mnist.py")
+    parser.add_argument("--bf16", default="1", help="option of kd_mnist.py")
     args = parser.parse_args()
-    options = ["--data-dir", args.data_dir, "--no-bf16" if args.no_bf16 else "--bf16"]
+    options = ["--data-dir", args.data_dir, "--bf16", args.bf16]
     compare(args.data_dir, args.pairs, options)

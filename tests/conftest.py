@@ -17,8 +17,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 FIGURES = ("confusion_matrix.png", "training_curves.png", "shifted_images.png")
 WEIGHTS = ("teacher.pt", "student_alone.pt", "student_distilled.pt")
 FILES = (*FIGURES, *WEIGHTS, "results.json")
-TINY = ("--dataset", "digits", "--subset", "120", "--teacher-epochs", "1", "--student-epochs", "1")
-TINY += ("--runs", "1")
+TINY = ("--dataset", "digits", "--teacher-epochs", "1", "--student-epochs", "1", "--runs", "1")
 torch.set_num_threads(1)  # on tiny data, threads only wait for each other
 
 

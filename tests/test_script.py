@@ -4,13 +4,11 @@ import ast
 import math
 import re
 import runpy
-import subprocess
-import sys
 
 import matplotlib.image
 import pytest
 import torch
-from conftest import FIGURES, FILES, ONE_THREAD, ROOT, TINY, WEIGHTS, strict_json
+from conftest import FIGURES, FILES, ROOT, TINY, WEIGHTS, strict_json
 
 import kd_mnist
 
@@ -20,69 +18,72 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
     assert done.returncode == 0, done.stderr
     expected = {"kd_mnist.py", *(f"digits_{file}" for file in FILES)}
     assert {path.name for path in alone_in.folder.iterdir()} - {"data"} == expected
-    assert "WARNING: this is NOT MNIST" in done.stderr and "Error downloading" in done.stderr
-    assert "WARNING: this is NOT MNIST" in "\n".join(done.stdout.splitlines()[-3:])
+    assert "small digits are used, NOT MNIST" in done.stderr and "Error downloading" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("small digits, not MNIST: wrote digits_* to ")
     table = done.stdout.split("Student distilled")[1]  # behind what a download prints
     assert max(map(len, table.splitlines())) <= 80
-    for part in ("20,490", "101,770", "1,031,744", "101,632", "runs = 1, teacher_epochs = 1"):
+    for part in ("20,490", "101,770", "1,031,744", "101,632", "'runs': 1"):
         assert part in done.stdout
     assert len(re.findall(r"epoch 1/1 +loss .*% .* s\n", done.stdout)) == 3
 
     results = strict_json(alone_in.folder / "digits_results.json")
-    assert results["settings"]["student_epochs"] == 1 and results["seconds"] > 0
-    assert {"processor", "threads", "torch", "numpy", "scikit-learn"} <= set(results["machine"])
+    assert results["settings"]["student_epochs"] == 1 and results["run"]["seconds"] > 0
+    assert {"data", "device", "threads", "torch", "teacher_file"} < set(results["run"])
     models = [results[name] for name in ("teacher", "student_alone", "student_distilled")]
     for summary in models:
         assert set(summary) == {"runs", "mean", "sd"} and len(summary["runs"]) == 1
         (run,) = summary["runs"]
-        assert run["accuracy"] == pytest.approx(1 - run["errors"] / 20)
+        assert run["accuracy"] == pytest.approx(1 - run["errors"] / 597)
         right = sum(run["confusion_matrix"][k][k] for k in range(10))
-        assert summary["mean"]["errors"] == run["errors"] == 20 - right
+        assert summary["mean"]["errors"] == run["errors"] == 597 - right
         assert run["history"][-1]["test_accuracy"] == pytest.approx(run["accuracy"])
-        assert {*"0123456789", "macro avg", "weighted avg"} <= set(run["per_class"])
         assert len(run["shift_errors"]) == 5 and "Linear" in "".join(run["layers"])
-        assert run["shift_errors"][0] == pytest.approx(100 * run["errors"] / 20)
+        assert run["shift_errors"][0] == pytest.approx(100 * run["errors"] / 597)
     gain = models[1]["mean"]["errors"] - models[2]["mean"]["errors"]
     assert results["gain"]["errors"] == gain
-    assert results["gain"]["points"] == pytest.approx(100 * gain / 20)
+    assert results["gain"]["points"] == pytest.approx(100 * gain / 597)
 
     for file in FIGURES:
         picture = matplotlib.image.imread(alone_in.folder / f"digits_{file}")
         assert min(picture.shape[:2]) >= 600 and picture[..., :3].std() > 0.03
-    images, labels = kd_mnist.hold_out(kd_mnist.load_small_digits()[1], 20)[1]
+    images, labels = kd_mnist.load_small_digits()[1]
     networks = (kd_mnist.TeacherCNN(), kd_mnist.StudentMLP(), kd_mnist.StudentMLP())
     for network, file, summary in zip(networks, WEIGHTS, models):
-        kd_mnist.load_weights(network, alone_in.folder / f"digits_{file}")
+        network.load_state_dict(torch.load(alone_in.folder / f"digits_{file}", weights_only=True))
         accuracy = kd_mnist.accuracy(kd_mnist.predict(network, images), labels)
         assert accuracy == pytest.approx(summary["mean"]["accuracy"])
+
+
+USAGE = "usage: python kd_mnist.py [options] (--help lists them)\n"
 
 
 def test_importing_does_nothing_and_a_bad_setting_is_one_line(alone_in):
     code = "import sys, kd_mnist; sys.exit(kd_mnist.main(['--alpha', '2']))"
     done = alone_in(python=("-c", code))
-    error = "kd_mnist.py: error: alpha must be from 0 to 1, not 2.0 (--help shows all options)\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", error)
+    error = "-c: error: alpha must be from 0 to 1, not 2.0\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", USAGE + error)
     assert list(alone_in.folder.iterdir()) == [alone_in.script]
 
 
 @pytest.fixture
-def run_main(tmp_path, monkeypatch):
+def run_main(tiny, tmp_path, monkeypatch):
     """A tiny run in this process, without figures: its exit code and its results."""
     monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)
+    monkeypatch.setattr(kd_mnist, "load_small_digits", lambda: tiny)
 
-    def run_main(*arguments, prefix="digits"):
+    def run_main(*arguments):
         code = kd_mnist.main([*TINY, "--device", "cpu", "--out-dir", str(tmp_path), *arguments])
-        return code, strict_json(tmp_path / f"{prefix}_results.json")
+        return code, strict_json(tmp_path / "digits_results.json")
 
     return run_main
 
 
 def test_several_runs_are_paired_and_the_first_is_the_single_run(run_main, capsys):
     _, single = run_main("--seed", "7")
-    assert "This student, distilled: " in capsys.readouterr().out
+    assert "exact McNemar test, p = " in capsys.readouterr().out
     code, several = run_main("--seed", "7", "--runs", "3")
     printed = capsys.readouterr().out
-    assert "This run replaces " in printed and "of an earlier one" in printed
+    assert "Replacing digits_* of an earlier run" in printed
     for kind in ("alone", "distilled"):
         one, all_three = single[f"student_{kind}"], several[f"student_{kind}"]
         assert len(all_three["runs"]) == 3 and f"Student {kind}, seed 9" in printed
@@ -92,7 +93,7 @@ def test_several_runs_are_paired_and_the_first_is_the_single_run(run_main, capsy
         assert nll[0] == one["runs"][0]["nll"]
     low, high = several["gain"]["interval"]
     assert code == 0 and low <= several["gain"]["points"] <= high
-    assert "Distillation, 3 pairs: " in printed and " ± " in printed
+    assert "3 pairs, 95 % interval: " in printed and " ± " in printed
 
 
 def test_the_experiment_gives_each_student_what_it_should_have(run_main, monkeypatch, tmp_path):
@@ -105,7 +106,8 @@ def test_the_experiment_gives_each_student_what_it_should_have(run_main, monkeyp
 
     monkeypatch.setattr(kd_mnist, "train", watching)
     run_main("--temperature", "3", "--alpha", "0.7", "--student-shift", "1")
-    teacher = kd_mnist.load_weights(kd_mnist.TeacherCNN(), tmp_path / "digits_teacher.pt")
+    teacher = kd_mnist.TeacherCNN()
+    teacher.load_state_dict(torch.load(tmp_path / "digits_teacher.pt", weights_only=True))
     _, alone, distilled = calls
     soft, loss = distilled.pop("teacher_logits"), distilled.pop("distillation_loss")
     assert alone.pop("teacher_logits") is None and alone.pop("distillation_loss") is None
@@ -131,34 +133,28 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path, monkeypatch, capsys, con
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kd_mnist, "load_data", None)  # nothing may be loaded
     torch.save(content, "other.pt")
-    assert kd_mnist.main(["--teacher", "other.pt"]) == 1
-    error = capsys.readouterr().err
-    assert "do not fit this TeacherCNN: " in error and error.count("\n") == 1
-
-
-def test_a_dry_run_overwrites_no_real_run(run_main, tmp_path):
-    code, results = run_main("--dry-run", "--runs", "5", prefix="dry_run_digits")
-    assert code == 0 and len(results["student_alone"]["runs"]) == 1
-    assert all(path.name.startswith("dry_run_digits_") for path in tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        kd_mnist.main(["--teacher", "other.pt"])
+    error = capsys.readouterr().err.splitlines()[1]
+    assert ": error: " in error and "state_dict" in error
 
 
 def test_holdout_leaves_the_test_set_alone(run_main, monkeypatch, capsys):
     train_set, test_set = kd_mnist.load_small_digits()
     broken = torch.full_like(test_set[0], math.nan), test_set[1]
     monkeypatch.setattr(kd_mnist, "load_small_digits", lambda: (train_set, broken))
-    assert run_main("--holdout", "200")[0] == 0
-    assert "120 training images, 20 held-out images" in capsys.readouterr().out
+    assert run_main("--holdout", "50")[0] == 0
+    assert "100 training images, 50 to test on" in capsys.readouterr().out
 
 
 BAD = (
     ("--temperature --student-lr --teacher-lr", "0 -1 nan inf warm 1001"),
     ("--alpha", "-0.1 1.01 nan half"),
     ("--teacher-epochs --student-epochs --runs --batch-size --student-hidden", "0 -1 1.5 inf"),
-    ("--subset --holdout", "0 -1 5 1201 1200 " + "9" * 400),
+    ("--holdout", "0 -1 5 1201 1200 " + "9" * 400),
     ("--teacher-shift --student-shift --seed", "-1 1.5"),
-    ("--student-shift --device --dataset --epochs --temp --teacher-channels", "5"),
-    ("--out-dir", "kd_mnist.py kd_mnist.py/below " + "x" * 5000),
-    ("--device", "cuda:99 meta gpu"),
+    ("--student-shift --dataset --epochs --temp --bf16", "5"),
+    ("--device", "5 cuda:99 meta gpu"),
 )
 BAD = [(flag, v) for flags, values in BAD for flag in flags.split() for v in values.split()]
 
@@ -170,12 +166,26 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, monkeypatch, capsys, fla
     monkeypatch.setattr(kd_mnist, "run_experiment", None)  # nothing may be trained
     with pytest.raises(SystemExit) as stop:
         kd_mnist.main(["--dataset", "digits", flag, value])
+    usage, error = capsys.readouterr().err.splitlines()
+    assert stop.value.code == 2 and usage + "\n" == USAGE
+    assert ": error: " in error
+    if flag == "--holdout":  # scikit-learn names the limit, torch the device
+        assert "test_size" in error or "train_size" in error
+    elif flag != "--device":
+        assert flag in error or flag[2:].replace("-", "_") in error
+    assert list(tmp_path.iterdir()) == [tmp_path / "kd_mnist.py"]
+
+
+@pytest.mark.parametrize("folder", ["kd_mnist.py", "kd_mnist.py/below", "x" * 5000])
+def test_a_folder_that_cannot_be_made_is_refused_before_training(
+    tmp_path, monkeypatch, capsys, folder
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kd_mnist.py").touch()
+    monkeypatch.setattr(kd_mnist, "run_experiment", None)
+    assert kd_mnist.main(["--dataset", "digits", "--out-dir", folder]) == 1
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and "--help" in error
-    assert error.count("\n") == 1 and error.startswith("kd_mnist.py: error: ")
-    assert flag in error or flag[2:].replace("-", "_") in error
-    if flag in ("--subset", "--holdout"):
-        assert re.search(r"\d+ to \d+ of \d+ images", error)
+    assert error.count("\n") == 1 and folder in error
 
 
 def raising(error):
@@ -185,13 +195,7 @@ def raising(error):
     return function
 
 
-TROUBLE = (
-    RuntimeError("[enforce fail] can't allocate memory"),
-    torch.cuda.OutOfMemoryError("CUDA out of memory."),
-    MemoryError(),
-    FloatingPointError("the loss is NaN, try a lower lr"),
-    KeyboardInterrupt(),
-)
+TROUBLE = (FloatingPointError("the loss is NaN, try a lower lr"), KeyboardInterrupt())
 
 
 @pytest.mark.parametrize("error", TROUBLE, ids=repr)
@@ -201,32 +205,14 @@ def test_trouble_in_training_is_one_line_and_touches_nothing(tmp_path, capsys, m
     line = capsys.readouterr().err.strip()
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 1)
     assert "\n" not in line and list(tmp_path.iterdir()) == []
-    assert "interrupted" in line or "lower lr" in line or "--batch-size or --device cpu" in line
+    assert "interrupted" in line or "lower lr" in line
 
 
-def test_a_failing_figure_costs_no_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(kd_mnist.Figure, "savefig", raising(ValueError("no such font")))
-    with pytest.raises(ValueError):
-        kd_mnist.main([*TINY, "--out-dir", str(tmp_path)])
-    expected = {f"digits_{file}" for file in (*WEIGHTS, "results.json")}
-    assert {path.name for path in tmp_path.iterdir()} == expected
-
-
-@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.slow)])
-def test_a_folder_that_the_terminal_cannot_spell(alone_in, encoding):
-    done = alone_in(*TINY, "--out-dir", "数字", PYTHONIOENCODING=encoding)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_results_are_written_before_they_are_printed(alone_in):
+    """So that a terminal that cannot spell them costs nothing."""
+    done = alone_in(*TINY, "--out-dir", "数字", PYTHONIOENCODING="ascii")
+    assert "UnicodeEncodeError" in done.stderr
     assert len(list((alone_in.folder / "数字").iterdir())) == len(FILES)
-
-
-def test_a_reader_that_leaves_early(tmp_path):
-    command = [sys.executable, str(ROOT / "kd_mnist.py"), *TINY, "--out-dir", str(tmp_path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    run = subprocess.Popen(command, env={**kd_mnist.os.environ, **ONE_THREAD}, **pipes)
-    run.stdout.readline()
-    run.stdout.close()
-    assert run.stderr.read() == b"" and run.wait() == 0
-    assert len(list(tmp_path.iterdir())) == len(FILES)
 
 
 def test_bfloat16_where_the_processor_has_it(tiny, monkeypatch):
@@ -237,7 +223,7 @@ def test_bfloat16_where_the_processor_has_it(tiny, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
     for capability in ("amx_bf16", "avx512_bf16", "avx2"):
         found = {capability: True}
-        for bf16 in (True, False):
+        for bf16 in (1, 0):
             kd_mnist.train_teacher(*tiny, kd_mnist.Settings(bf16=bf16))
     monkeypatch.delattr(torch.cpu, "get_capabilities")  # as in older versions of torch
     kd_mnist.train_teacher(*tiny)
