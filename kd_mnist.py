@@ -426,7 +426,7 @@ def results_table(results, gain=None):
         first = summary["runs"][0]
         mean = summary["mean"]
         sd = summary["sd"]["errors"]
-        errors = f"{mean['errors']:.0f}" if sd is None else f"{mean['errors']:.1f} ± {sd:.1f}"
+        errors = f"{mean['errors']:.0f}" if sd is None else f"{mean['errors']:.1f} +/- {sd:.1f}"
         lines.append(
             f"{name.replace('_', ' '):17}{first['parameters']:9,}{first['multiply_adds']:11,}"
             f"{mean['accuracy']:10.2%}{errors:>15}{mean['nll']:8.3f}"
@@ -677,7 +677,7 @@ def run_command(argv):
         figures = thread.submit(draw_figures, experiment, test_set, title).result()
         thread.submit(save, experiment, figures, facts, args.out_dir, name).result()
     print(f"\n{results_table(experiment.results, experiment.gain)}")
-    print(f"\n{title}: wrote {name}_* to {args.out_dir} after {facts['seconds']:.0f} seconds")
+    print(f"\n{title}: {name}_* are in {str(args.out_dir)!a} after {facts['seconds']:.0f} s")
 
 
 def main(argv=None):

@@ -29,4 +29,4 @@ def test_it_runs_and_shows_its_figures(alone_in, monkeypatch, way):
     assert sum("image/png" in output.get("data", {}) for output in own.outputs) == 1
     for cell in runs:
         text = "".join(output.get("text", "") for output in cell.outputs)
-        assert "wrote digits_* to " in text and "interrupted" not in text
+        assert "digits_* are in " in text and "interrupted" not in text
