@@ -8,6 +8,7 @@ Shapes: N images, C classes (10 for digits), M ways to shift an image.
 """
 
 import argparse
+import copy
 import json
 import math
 import socket
@@ -38,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 class TeacherCNN(nn.Module):
     """Two convolutions and one linear layer: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
 
-    20,490 weights by default; each convolution weight is used at hundreds of places of an image.
+    20,490 weights by default; each convolution weight is used in hundreds of places of an image.
     """
 
     def __init__(self, channels=16, image_shape=(1, 28, 28), classes=10):
@@ -125,7 +126,7 @@ def accuracy(logits, labels):
 
 
 def shift(images, down, right):
-    """Images ``(N, channels, H, W)`` moved by whole pixels, up or left if negative, over zeros."""
+    """Images ``(N, channels, H, W)`` moved by whole pixels, up or left if negative; zeros fill."""
     height, width = images.shape[2:]
     margin = max(abs(down), abs(right))
     padded = F.pad(images, [margin] * 4)
@@ -204,7 +205,7 @@ def train(
         test_logits = predict(model, test_set[0])
         record["test_accuracy"] = accuracy(test_logits, test_set[1])
         if not (math.isfinite(record["loss"]) and test_logits.isfinite().all()):
-            raise FloatingPointError(f"epoch {epoch}: the loss is not finite, lower the lr")
+            raise FloatingPointError(f"epoch {epoch}: not finite: check the data or lower the lr")
         history.append(record)
         show_epoch(record, epochs, progress)
     return history
@@ -222,20 +223,20 @@ def setting(default, low, high, help):
 class Settings:
     """What an experiment depends on besides its data; ``ValueError`` if out of range."""
 
-    temperature: float = setting(2.0, 0.01, 1000, "T, which softens the labels")
+    temperature: float = setting(2.0, 0.01, 1000, "T softens the labels")
     alpha: float = setting(0.5, 0, 1, "weight of the teacher's term in the loss")
     runs: int = setting(1, 1, 1000, "pairs of students; pair i has seed + i")
     seed: int = setting(0, 0, 2**31, "of weights, batches and shifts")
     batch_size: int = setting(128, 1, 60_000, "images in a training step")
     bf16: int = setting(1, 0, 1, "1: bfloat16 for the teacher, if the CPU has it")
-    teacher_channels: int = setting(16, 1, 10_000, "of its first convolution")
-    teacher_epochs: int = setting(5, 1, 10_000, "passes over the training images")
+    teacher_channels: int = setting(16, 1, 10_000, "channels of its first convolution")
+    teacher_epochs: int = setting(5, 1, 10_000, "passes over its training images")
     teacher_lr: float = setting(3e-3, 1e-8, 1000, "peak of the one-cycle learning rate")
-    teacher_shift: int = setting(1, 0, 4, "shift its images by up to so many pixels")
+    teacher_shift: int = setting(1, 0, 4, "shift its images by up to this many pixels")
     student_hidden: int = setting(128, 1, 10_000, "units of the hidden layer")
-    student_epochs: int = setting(20, 1, 10_000, "passes over the training images")
+    student_epochs: int = setting(20, 1, 10_000, "passes over its training images")
     student_lr: float = setting(1e-3, 1e-8, 1000, "constant learning rate")
-    student_shift: int = setting(0, 0, 4, "shift images by up to so many pixels")
+    student_shift: int = setting(0, 0, 4, "shift images by up to this many pixels")
 
     def __post_init__(self):
         for f in fields(self):
@@ -299,8 +300,8 @@ def run_experiment(
     train_set,  # as for train: any size, any number of classes, any device
     test_set,
     settings=Settings(),
-    teacher=None,  # your trained network; None: train a TeacherCNN
-    new_student=None,  # called to make a student; None: a StudentMLP
+    teacher=None,  # your trained nn.Module; None: train a TeacherCNN
+    new_student=None,  # makes an untrained student; None: a StudentMLP
     progress=lambda line: None,  # called with each line of text: print, say
 ):
     """Train a teacher and pairs of students, one alone, one distilled: an ``Experiment``."""
@@ -320,7 +321,7 @@ def run_experiment(
         for way, students in (("alone", alone), ("distilled", distilled)):
             progress(f"\nStudent {way}, seed {seed}")
             torch.manual_seed(seed)  # the same weights and dropout both ways
-            student = new_student() if new_student else StudentMLP(*sizes)
+            student = copy.deepcopy(new_student()) if new_student else StudentMLP(*sizes)
             history = train(
                 student.to(images.device),
                 train_set,
@@ -396,7 +397,7 @@ def compare(alone, distilled, labels):
     """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
 
     Several pairs are judged by Student's t interval of the mean difference, one pair by McNemar's
-    exact test (1947): equally good students would take turns on the images that one gets right.
+    exact test (1947): two equally good ones would each win half of the images that one gets right.
     """
     labels = labels.cpu()
     right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])
@@ -413,7 +414,7 @@ def compare(alone, distilled, labels):
     else:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
         gain["interval"] = [gain["points"] - points * margin, gain["points"] + points * margin]
-        significant = 0 < margin < abs(saved.mean())  # 0 if all are equal: spread unknown
+        significant = 0 < margin < abs(saved.mean())  # 0: all are equal
     better = "better" if saved.mean() > 0 else "worse"
     gain["verdict"] = better if significant else "no difference shown"
     return gain
@@ -435,11 +436,10 @@ def results_table(results, gain=None):
         saved = f"{gain['errors']:.4g} errors ({gain['points']:+.2f} points)"
         lines += ["", f"Distillation saves {saved}: {gain['verdict']}"]
         if gain["interval"] is None:
-            lines.append(f"exact McNemar test, p = {gain['p_value']:.2g}; more --runs tell more")
+            lines.append(f"exact McNemar test, p = {gain['p_value']:.2g}; use --runs to be surer")
         else:
             low, high = gain["interval"]
-            pairs = f"{gain['pairs']} pairs"
-            lines.append(f"{pairs}, 95 % interval: {low:+.2f} to {high:+.2f} points")
+            lines.append(f"{gain['pairs']} pairs, 95 % interval: {low:+.2f} to {high:+.2f} points")
     return "\n".join(lines)
 
 
@@ -465,20 +465,20 @@ def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None,
             raise TypeError("each data set must be (images, labels), two torch tensors")
         images, labels = part
         found = [(tensor.shape, tensor.dtype) for tensor in part]
-        right = images.dim() == 4 and images.is_floating_point() and labels.dtype == torch.int64
-        if not right or labels.shape != images.shape[:1]:
-            raise ValueError(f"need float images (N, channels, H, W), int64 labels (N,): {found}")
+        right = images.dim() == 4 and images.dtype == torch.float32 and labels.dtype == torch.int64
+        if not right or labels.shape != images.shape[:1] or (labels < 0).any():
+            raise ValueError(f"need float32 images (N, channels, H, W), int64 labels (N,): {found}")
     if teacher_logits is None and distillation_loss is not None:
         raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
     shape = (len(all_shifts(max_shift)), len(train_set[0]))
     if teacher_logits is not None and teacher_logits.shape[:2] != shape:
-        raise ValueError(f"expected teacher_logits {shape}, not {teacher_logits.shape}")
+        raise ValueError(f"need teacher_logits {(*shape, 'C')}, not {teacher_logits.shape}")
 
 
 def load_mnist(data_dir="data"):
     """MNIST as two sets ``(images, labels)``, for training and testing; downloaded if missing.
 
-    Images are ``(N, 1, 28, 28)``, 0 for paper and 1 for ink. ``OSError`` if it cannot be had.
+    Images are ``(N, 1, 28, 28)``, 0 for paper and 1 for ink. ``OSError`` if unavailable.
     """
     from torchvision.datasets import MNIST  # only here: the import takes a second
 
@@ -537,8 +537,8 @@ def hold_out(data, n, seed=0):
 
 def draw_confusion(labels, logits, title, class_names=None):
     """A Figure that counts true against predicted classes; the errors are shaded red."""
-    if class_names is None:
-        class_names = range(logits.shape[1])
+    names = range(logits.shape[1]) if class_names is None else class_names
+    ticks = np.arange(logits.shape[1]) + 0.5
     answers = logits.argmax(1).cpu()
     counts = metrics.confusion_matrix(labels.cpu(), answers, labels=range(logits.shape[1]))
     errors = counts - np.diag(np.diag(counts))
@@ -547,7 +547,8 @@ def draw_confusion(labels, logits, title, class_names=None):
     axes = figure.subplots()
     seaborn.heatmap(errors, annot=text, fmt="", cmap="Reds", cbar=False, ax=axes)
     axes.set_title(f"{title}: {errors.sum():,} errors in {len(labels):,}")
-    axes.set(xlabel="predicted", ylabel="true", xticklabels=class_names, yticklabels=class_names)
+    axes.set(xlabel="predicted", xticks=ticks, xticklabels=names)
+    axes.set(ylabel="true", yticks=ticks, yticklabels=names)
     return figure
 
 
@@ -588,7 +589,7 @@ def draw_figures(experiment, test_set, title, class_names=None):
 
 
 def save(experiment, figures, facts, folder, prefix):
-    """Write results, weights of the first networks, and figures; an earlier run's go first."""
+    """Write results, weights of the first networks, figures; delete those of an earlier run."""
     report = {"run": facts, "settings": asdict(experiment.settings)}
     report.update(experiment.results, gain=experiment.gain)
     networks = (experiment.teacher, experiment.alone[0], experiment.distilled[0])
@@ -627,12 +628,12 @@ def build_parser():
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         help = f"{f.metadata['help']} (for MNIST: {f.default})"
-        # What is not typed stays absent: the defaults are those of the data.
+        # Options not typed stay absent: the defaults depend on the data.
         parser.add_argument(flag, type=f.type, default=argparse.SUPPRESS, help=help)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))
     parser.add_argument("--data-dir", type=Path, default="data", help="holds MNIST/raw")
-    parser.add_argument("--holdout", type=int, help="test on so many training images")
+    parser.add_argument("--holdout", type=int, help="hold out training images to test on")
     parser.add_argument("--teacher", type=Path, help="weights of a trained teacher")
     parser.add_argument("--out-dir", type=Path, default=".", help="folder for the results")
     parser.add_argument("--device", default=device, help="cpu, cuda or cuda:1")
@@ -651,12 +652,12 @@ def run_command(argv):
         torch.zeros(1, device=args.device).cpu()
         if args.teacher:
             teacher = TeacherCNN(settings.teacher_channels).to(args.device)
-            teacher.load_state_dict(torch.load(args.teacher, weights_only=True))
+            teacher.load_state_dict(torch.load(args.teacher, "cpu", weights_only=True))
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out_dir).close()  # better now than later
+        tempfile.TemporaryFile(dir=args.out_dir).close()
         name, train_set, test_set = load_data(args.dataset, args.data_dir)
         if args.holdout is not None:
-            train_set, test_set = hold_out(train_set, args.holdout, settings.seed)
+            train_set, test_set = hold_out(train_set, args.holdout)
     except (ValueError, TypeError, RuntimeError, AssertionError, UnpicklingError) as error:
         parser.error(" ".join(str(error).split())[:400])
     train_set = [part.to(args.device) for part in train_set]
@@ -665,18 +666,17 @@ def run_command(argv):
     if name == "digits":
         settings = replace(SMALL_DIGITS_SETTINGS, **typed)
     data = f"{title}: {len(train_set[1]):,} training images, {len(test_set[1]):,} to test on"
-    print(f"{data}\nSettings: the defaults but for {typed or 'none'}")
+    print(f"{data}\nSettings changed: {typed or 'none'}")
     if Path(args.out_dir, f"{name}_results.json").exists():
         print(f"Replacing {name}_* of an earlier run")
     experiment = run_experiment(train_set, test_set, settings, teacher, progress=print)
-    facts = {"data": data, "teacher_file": str(args.teacher)}
+    print(f"\n{results_table(experiment.results, experiment.gain)}")
+    facts = {"data": data, "teacher_file": args.teacher and str(args.teacher)}
     facts.update(device=args.device, threads=torch.get_num_threads(), torch=torch.__version__)
-    facts.update(bfloat16=has_bfloat16(), numpy=np.__version__)
     facts["seconds"] = time.perf_counter() - started
     with ThreadPoolExecutor() as thread:  # which Ctrl-C does not disturb
         figures = thread.submit(draw_figures, experiment, test_set, title).result()
         thread.submit(save, experiment, figures, facts, args.out_dir, name).result()
-    print(f"\n{results_table(experiment.results, experiment.gain)}")
     print(f"\n{title}: {name}_* are in {str(args.out_dir)!a} after {facts['seconds']:.0f} s")
 
 

@@ -257,7 +257,7 @@ def test_a_last_batch_of_one_image_does_not_stop_batch_normalisation(tiny):
 
 @pytest.mark.parametrize("m, n, max_shift", [(1, 149, 0), (9, 150, 0), (1, 150, 1), (25, 150, 1)])
 def test_soft_labels_of_another_set_or_none_are_refused(fit, m, n, max_shift):
-    expected = r"\(9, 150\)" if max_shift else r"\(1, 150\)"
+    expected = r"\(9, 150, 'C'\)" if max_shift else r"\(1, 150, 'C'\)"
     with pytest.raises(ValueError, match=expected):
         fit(teacher_logits=torch.zeros(m, n, 10), max_shift=max_shift)
     with pytest.raises(ValueError, match="needs teacher_logits"):
@@ -274,6 +274,8 @@ WRONG_DATA = {
     "float labels": (IMAGES, LABELS.float()),
     "no channels": (IMAGES[:, 0], LABELS),
     "uint8": ((255 * IMAGES).to(torch.uint8), LABELS),
+    "float64": (IMAGES.double(), LABELS),
+    "a negative label": (IMAGES, LABELS - 1),
 }
 
 
