@@ -113,6 +113,7 @@ def test_an_interruption_does_not_disturb_drawing_and_writing(
 ):
     """What has begun ends, then the run does."""
     function, ended = getattr(kd_mnist, name), []
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 
     def interrupted(*arguments):
         time.sleep(0.2)  # until the main thread waits
