@@ -15,7 +15,6 @@ import socket
 import sys
 import tempfile
 import time
-import timeit
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -65,11 +64,12 @@ class StudentMLP(nn.Sequential):
     """
 
     def __init__(self, hidden=(128,), image_shape=(1, 28, 28), classes=10):
-        sizes = (math.prod(image_shape), *hidden)
+        size = math.prod(image_shape)
         layers = [nn.Flatten()]
-        for n_in, n_out in zip(sizes, hidden):
-            layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-        super().__init__(*layers, nn.Linear(sizes[-1], classes))
+        for units in hidden:
+            layers += [nn.Linear(size, units), nn.ReLU()]
+            size = units
+        super().__init__(*layers, nn.Linear(size, classes))
 
 
 class DistillationLoss(nn.Module):
@@ -99,10 +99,10 @@ class DistillationLoss(nn.Module):
         self.alpha = alpha
 
     def forward(self, student_logits, teacher_logits, labels):
-        shapes = [tuple(part.shape) for part in (student_logits, teacher_logits, labels)]
-        student, teacher, target = shapes
-        if len(student) != 2 or teacher != student or target != student[:1]:
-            raise ValueError(f"expected logits (N, C) twice and labels (N,), got {shapes}")
+        shape = student_logits.shape
+        if len(shape) != 2 or teacher_logits.shape != shape or labels.shape != shape[:1]:
+            found = f"{tuple(shape)}, {tuple(teacher_logits.shape)}, {tuple(labels.shape)}"
+            raise ValueError(f"expected logits (N, C) twice and labels (N,), got {found}")
         log_q = F.log_softmax(student_logits / self.temperature, dim=1)
         log_p = F.log_softmax(teacher_logits.detach() / self.temperature, dim=1)
         soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)  # KL(p || q)
@@ -130,7 +130,7 @@ def shift(images, down, right):
     height, width = images.shape[2:]
     margin = max(abs(down), abs(right))
     padded = F.pad(images, [margin] * 4)
-    top = margin - down
+    top = margin - down  # a window further up shows the image further down
     left = margin - right
     return padded[:, :, top : top + height, left : left + width]
 
@@ -142,10 +142,9 @@ def all_shifts(max_shift):
 
 
 def soft_labels(teacher, images, max_shift=0):
-    """The teacher's logits ``(M, N, C)`` for the images after each of ``all_shifts(max_shift)``.
+    """Logits ``(M, N, C)`` of the teacher, which the loss softens: ``[m, n]``, shift m of image n.
 
-    The loss makes them soft labels. A frozen teacher always answers the same, so it is asked once,
-    not in every epoch. Entry ``[m, n]`` is for shift m of image n.
+    A frozen teacher always answers the same, so it is asked once, not in every epoch.
     """
     return torch.stack([predict(teacher, shift(images, *by)) for by in all_shifts(max_shift)])
 
@@ -337,9 +336,9 @@ def run_experiment(
             )
             students.append(Trained(student.eval(), history, predict(student, test_set[0]).cpu()))
     results = {
-        "teacher": summarize([trained], test_set, trained),
-        "student_alone": summarize(alone, test_set, trained),
-        "student_distilled": summarize(distilled, test_set, trained),
+        "teacher": summarize([trained], test_set),
+        "student_alone": summarize(alone, test_set),
+        "student_distilled": summarize(distilled, test_set),
     }
     gain = compare(alone, distilled, test_set[1])
     return Experiment(settings, trained, alone, distilled, results, gain)
@@ -347,33 +346,31 @@ def run_experiment(
 
 def shift_errors(model, test_set):
     """Per cent wrong of 2,000 test images shifted by 0 to 4 pixels: means over 8 directions."""
-    images, labels = [part[:: math.ceil(len(part) / 2000)] for part in test_set]
-    directions = [step for step in all_shifts(1) if step != (0, 0)]
+    every = math.ceil(len(test_set[1]) / 2000)
+    images, labels = [part[::every] for part in test_set]
+    directions = [by for by in all_shifts(1) if by != (0, 0)]
     wrong = []
     for n in range(5):
-        shifted = torch.cat([shift(images, n * down, n * right) for down, right in directions])
-        wrong.append(100 - 100 * accuracy(predict(model, shifted), labels.repeat(8)))
+        shifted = [shift(images, n * down, n * right) for down, right in directions]
+        accuracies = [accuracy(predict(model, moved), labels) for moved in shifted]
+        wrong.append(float(100 - 100 * np.mean(accuracies)))
     return wrong
 
 
-def measure(trained, test_set, teacher):
-    """The results of one ``Trained`` network beside its ``Trained`` teacher, ready for JSON."""
+def measure(trained, test_set):
+    """The results of one ``Trained`` network, ready for JSON."""
     model, history, logits = trained
     labels = test_set[1].cpu()
     answers = logits.argmax(1)
-    thousand = test_set[0][:1000]
-    seconds = timeit.repeat(lambda: predict(model, thousand).cpu(), number=1, repeat=4)
     with FlopCounterMode(display=False) as counter:
-        predict(model, thousand[:1])
+        predict(model, test_set[0][:1])
     counts = metrics.confusion_matrix(labels, answers, labels=range(logits.shape[1]))
     return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
-        "ms_per_1000": 1e6 * min(seconds[1:]) / len(thousand),  # the first is a warm-up
         "accuracy": accuracy(logits, labels),
         "errors": int((answers != labels).sum()),
         "nll": F.cross_entropy(logits.double(), labels).item(),
-        "agreement": accuracy(logits, teacher.test_logits.argmax(1)),
         "confusion_matrix": counts.tolist(),
         "shift_errors": shift_errors(model, test_set),
         "layers": str(model).splitlines(),
@@ -381,12 +378,12 @@ def measure(trained, test_set, teacher):
     }
 
 
-def summarize(networks, test_set, teacher):
+def summarize(networks, test_set):
     """``measure`` each of several ``Trained`` networks; with mean and standard deviation."""
-    runs = [measure(trained, test_set, teacher) for trained in networks]
+    runs = [measure(trained, test_set) for trained in networks]
     mean = {}
     sd = {}
-    for key in ("ms_per_1000", "accuracy", "errors", "nll", "agreement"):
+    for key in ("accuracy", "errors", "nll"):
         values = [run[key] for run in runs]
         mean[key] = float(np.mean(values))
         sd[key] = float(np.std(values, ddof=1)) if len(runs) > 1 else None
@@ -396,16 +393,17 @@ def summarize(networks, test_set, teacher):
 def compare(alone, distilled, labels):
     """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
 
-    Several pairs are judged by Student's t interval of the mean difference, one pair by McNemar's
-    exact test (1947): two equally good ones would each win half of the images that one gets right.
+    Several pairs are judged by Student's t interval, one by McNemar's exact test (1947): of the
+    images that only one student reads right, each of two equally good ones reads about half.
     """
     labels = labels.cpu()
-    right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])
+    right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])  # (pairs, N)
     right_distilled = torch.stack([s.test_logits.argmax(1) == labels for s in distilled])
     saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors of each pair
-    points = 100 / len(labels)  # of accuracy, for each error
-    gain = {"pairs": len(saved), "errors": float(saved.mean())}
-    gain.update(points=points * gain["errors"], p_value=None, interval=None)
+    errors = float(saved.mean())
+    point = 100 / len(labels)  # one error, in points of accuracy
+    gain = {"pairs": len(saved), "errors": errors, "points": point * errors}
+    gain.update(p_value=None, interval=None)
     if len(saved) == 1:
         only_one = int((right_alone != right_distilled).sum())
         only_distilled = int((right_distilled & ~right_alone).sum())
@@ -413,9 +411,9 @@ def compare(alone, distilled, labels):
         significant = gain["p_value"] < 0.05
     else:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
-        gain["interval"] = [gain["points"] - points * margin, gain["points"] + points * margin]
-        significant = 0 < margin < abs(saved.mean())  # 0: all are equal
-    better = "better" if saved.mean() > 0 else "worse"
+        gain["interval"] = [point * (errors - margin), point * (errors + margin)]
+        significant = 0 < margin < abs(errors)  # a margin of 0: all pairs are equal
+    better = "better" if errors > 0 else "worse"
     gain["verdict"] = better if significant else "no difference shown"
     return gain
 
@@ -460,13 +458,14 @@ SMALL_DIGITS_SETTINGS = Settings(
 
 def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
     """``TypeError`` or ``ValueError``, in one line, if ``train`` cannot work with these."""
-    for part in (train_set, test_set):
-        if len(part) != 2 or not all(map(torch.is_tensor, part)):
+    for data in (train_set, test_set):
+        if len(data) != 2 or not all(map(torch.is_tensor, data)):
             raise TypeError("each data set must be (images, labels), two torch tensors")
-        images, labels = part
-        found = [(tensor.shape, tensor.dtype) for tensor in part]
-        right = images.dim() == 4 and images.dtype == torch.float32 and labels.dtype == torch.int64
-        if not right or labels.shape != images.shape[:1] or (labels < 0).any():
+        images, labels = data
+        types_fit = images.dtype == torch.float32 and labels.dtype == torch.int64
+        shapes_fit = images.dim() == 4 and labels.shape == images.shape[:1]
+        if not types_fit or not shapes_fit or (labels < 0).any():
+            found = [(tensor.shape, tensor.dtype) for tensor in data]
             raise ValueError(f"need float32 images (N, channels, H, W), int64 labels (N,): {found}")
     if teacher_logits is None and distillation_loss is not None:
         raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
@@ -554,11 +553,14 @@ def draw_confusion(labels, logits, title, class_names=None):
 
 def draw_curves(curves, first, xlabel, ylabel, title):
     """A Figure of the means of ``{name: [values of each run]}`` over first, first + 1, ..."""
-    rows = []
+    x = []
+    y = []
+    names = []
     for name, runs in curves.items():
         for run in runs:
-            rows += [(x, y, name) for x, y in enumerate(run, first)]
-    x, y, names = zip(*rows)
+            x += range(first, first + len(run))
+            y += run
+            names += [name] * len(run)
     figure = Figure((7, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
     seaborn.lineplot(x=x, y=y, hue=names, style=names, markers=True, errorbar="sd", ax=axes)
@@ -602,7 +604,7 @@ def save(experiment, figures, facts, folder, prefix):
             weights = {key: weight.cpu() for key, weight in trained.model.state_dict().items()}
             torch.save(weights, f"{start}_{name}.pt")
         files = list(Path(unfinished).iterdir())
-        for file in files:
+        for file in files:  # all old ones go before a new one comes: they never mix
             Path(folder, file.name).unlink(missing_ok=True)
         for file in files:
             file.replace(Path(folder, file.name))
@@ -619,16 +621,14 @@ def show_epoch(record, epochs, progress):
 
 
 def build_parser():
-    """An option for each field of ``Settings``, then those about data and files."""
+    """Options for the fields of ``Settings``, absent unless typed; those for data and files."""
     parser = argparse.ArgumentParser(
         usage="python kd_mnist.py [options] (--help lists them)",
         description="Train a teacher, a student alone and the same student distilled.",
-        allow_abbrev=False,
     )
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         help = f"{f.metadata['help']} (for MNIST: {f.default})"
-        # Options not typed stay absent: the defaults depend on the data.
         parser.add_argument(flag, type=f.type, default=argparse.SUPPRESS, help=help)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))

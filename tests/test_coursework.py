@@ -5,7 +5,7 @@ import json
 from conftest import FILES, TINY
 
 BATCHNORM_AND_DROPOUT = {
-    "nn.Linear(n_in, n_out), nn.ReLU()]": "nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out), "
+    "nn.Linear(size, units), nn.ReLU()]": "nn.Linear(size, units), nn.BatchNorm1d(units), "
     "nn.ReLU(), nn.Dropout(0.2)]"
 }
 

@@ -153,7 +153,7 @@ BAD = (
     ("--teacher-epochs --student-epochs --runs --batch-size --student-hidden", "0 -1 1.5 inf"),
     ("--holdout", f"0 -1 5 1201 1200 {'9' * 18} {'9' * 400}"),
     ("--teacher-shift --student-shift --seed", "-1 1.5"),
-    ("--student-shift --dataset --epochs --temp --bf16", "5"),
+    ("--student-shift --dataset --epochs --bf16", "5"),
     ("--device", "5 cuda:99 meta gpu"),
 )
 BAD = [(flag, v) for flags, values in BAD for flag in flags.split() for v in values.split()]
