@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import NamedTuple
+from zipfile import is_zipfile
 
 import numpy as np
 import seaborn
@@ -36,10 +37,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class TeacherCNN(nn.Module):
-    """Two convolutions and one linear layer: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
-
-    20,490 weights by default; each convolution weight is used in hundreds of places of an image.
-    """
+    """Two convolutions and one linear layer: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``."""
 
     def __init__(self, channels=16, image_shape=(1, 28, 28), classes=10):
         super().__init__()
@@ -75,8 +73,8 @@ class StudentMLP(nn.Sequential):
 class DistillationLoss(nn.Module):
     """Learn from soft and hard labels at once: Hinton, Vinyals and Dean (2015), section 2.
 
-        alpha * T^2 * KL(softmax(teacher / T) || softmax(student / T))
-            + (1 - alpha) * cross_entropy(student, labels)
+        alpha * T^2 * KL(p || q) + (1 - alpha) * cross_entropy(student, labels)
+        where p = softmax(teacher / T) and q = softmax(student / T)
 
     Soft labels are a teacher's probabilities of all classes; a hard label names one. ``alpha`` in
     [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the hard labels.
@@ -84,9 +82,8 @@ class DistillationLoss(nn.Module):
     divides the gradient of the first term by about T^2; the factor T^2 makes up for it. Both terms
     are means over the N images: ``batchmean``, since ``mean`` would divide by the C classes too.
 
-    Call with ``student_logits (N, C)``, ``teacher_logits (N, C)`` and ``labels (N,)`` int64; the
-    result is a scalar. Give it logits, not probabilities: it applies the softmax itself. No
-    gradient reaches the teacher. ``ValueError`` if shapes do not match.
+    Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64 labels ``(N,)``
+    and returns a scalar. No gradient reaches the teacher. ``ValueError`` if shapes do not match.
     """
 
     def __init__(self, temperature=2.0, alpha=0.5):
@@ -126,7 +123,7 @@ def accuracy(logits, labels):
 
 
 def shift(images, down, right):
-    """Images ``(N, channels, H, W)`` moved by whole pixels, up or left if negative; zeros fill."""
+    """Move images ``(N, channels, H, W)`` by whole pixels, up or left if negative, adding zeros."""
     height, width = images.shape[2:]
     margin = max(abs(down), abs(right))
     padded = F.pad(images, [margin] * 4)
@@ -142,9 +139,9 @@ def all_shifts(max_shift):
 
 
 def soft_labels(teacher, images, max_shift=0):
-    """Logits ``(M, N, C)`` of the teacher, which the loss softens: ``[m, n]``, shift m of image n.
+    """The teacher's logits ``(M, N, C)``: ``[m, n]`` is its answer to image n after shift m.
 
-    A frozen teacher always answers the same, so it is asked once, not in every epoch.
+    The loss softens them. A frozen teacher always answers the same, so it is asked only once.
     """
     return torch.stack([predict(teacher, shift(images, *by)) for by in all_shifts(max_shift)])
 
@@ -160,10 +157,10 @@ def train(
     seed=0,  # of batches and shifts: models with the same seed see the same batches
     batch_size=128,  # at most: all batches of an epoch are nearly equal in size
     lr=1e-3,  # Adam's learning rate
-    one_cycle=False,  # rate up to lr, then to 0; momentum reversed (Smith, Topin 2018)
+    one_cycle=False,  # rate up to lr, then to 0; momentum the other way (Smith, Topin 2018)
     max_shift=0,  # shift each batch, as a whole, by up to this many pixels
     optimizer=None,  # your own, for this model; lr then matters only with one_cycle
-    progress=lambda line: None,  # called with a line of text about each epoch: print, say
+    progress=lambda line: None,  # called with a line of text: print, say
 ):
     """Train ``model``, alone or distilled, and return its history: a record for each epoch.
 
@@ -243,7 +240,7 @@ class Settings:
             low, high = f.metadata["limits"]
             types = (int, float) if f.type is float else int
             if not isinstance(value, types) or not low <= value <= high:
-                raise ValueError(f"{f.name} must be from {low} to {high}, not {value!r}")
+                raise ValueError(f"{f.name} must be {f.type.__name__} {low} to {high}, not {value}")
 
 
 class Trained(NamedTuple):
@@ -300,10 +297,10 @@ def run_experiment(
     test_set,
     settings=Settings(),
     teacher=None,  # your trained nn.Module; None: train a TeacherCNN
-    new_student=None,  # makes an untrained student; None: a StudentMLP
+    new_student=None,  # makes an untrained student, to be copied; None: a StudentMLP
     progress=lambda line: None,  # called with each line of text: print, say
 ):
-    """Train a teacher and pairs of students, one alone, one distilled: an ``Experiment``."""
+    """Train a teacher and pairs of students, of each pair one alone and one distilled."""
     check_data(train_set, test_set)
     images = train_set[0]
     if teacher is None:
@@ -312,7 +309,7 @@ def run_experiment(
     else:
         trained = Trained(teacher, [], predict(teacher, test_set[0]).cpu())
     teacher_logits = soft_labels(trained.model, images, settings.student_shift)
-    sizes = ((settings.student_hidden,), images.shape[1:], teacher_logits.shape[-1])
+    student_sizes = ((settings.student_hidden,), images.shape[1:], teacher_logits.shape[-1])
     distillation_loss = DistillationLoss(settings.temperature, settings.alpha)
     alone = []
     distilled = []
@@ -320,7 +317,7 @@ def run_experiment(
         for way, students in (("alone", alone), ("distilled", distilled)):
             progress(f"\nStudent {way}, seed {seed}")
             torch.manual_seed(seed)  # the same weights and dropout both ways
-            student = copy.deepcopy(new_student()) if new_student else StudentMLP(*sizes)
+            student = copy.deepcopy(new_student()) if new_student else StudentMLP(*student_sizes)
             history = train(
                 student.to(images.device),
                 train_set,
@@ -345,14 +342,13 @@ def run_experiment(
 
 
 def shift_errors(model, test_set):
-    """Per cent wrong of 2,000 test images shifted by 0 to 4 pixels: means over 8 directions."""
-    every = math.ceil(len(test_set[1]) / 2000)
-    images, labels = [part[::every] for part in test_set]
+    """Per cent wrong of up to 2,000 test images, shifted by 0 to 4 pixels in 8 directions."""
+    images, labels = [part[:: math.ceil(len(part) / 2000)] for part in test_set]
     directions = [by for by in all_shifts(1) if by != (0, 0)]
     wrong = []
     for n in range(5):
-        shifted = [shift(images, n * down, n * right) for down, right in directions]
-        accuracies = [accuracy(predict(model, moved), labels) for moved in shifted]
+        moves = {(n * down, n * right) for down, right in directions}  # one if n is 0
+        accuracies = [accuracy(predict(model, shift(images, *by)), labels) for by in moves]
         wrong.append(float(100 - 100 * np.mean(accuracies)))
     return wrong
 
@@ -370,7 +366,7 @@ def measure(trained, test_set):
         "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
         "accuracy": accuracy(logits, labels),
         "errors": int((answers != labels).sum()),
-        "nll": F.cross_entropy(logits.double(), labels).item(),
+        "nll": F.cross_entropy(logits.double(), labels).item(),  # negative log-likelihood
         "confusion_matrix": counts.tolist(),
         "shift_errors": shift_errors(model, test_set),
         "layers": str(model).splitlines(),
@@ -379,7 +375,7 @@ def measure(trained, test_set):
 
 
 def summarize(networks, test_set):
-    """``measure`` each of several ``Trained`` networks; with mean and standard deviation."""
+    """``measure`` each of several ``Trained`` networks and add mean and standard deviation."""
     runs = [measure(trained, test_set) for trained in networks]
     mean = {}
     sd = {}
@@ -393,33 +389,33 @@ def summarize(networks, test_set):
 def compare(alone, distilled, labels):
     """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
 
-    Several pairs are judged by Student's t interval, one by McNemar's exact test (1947): of the
-    images that only one student reads right, each of two equally good ones reads about half.
+    Several pairs are judged by a 95 % t interval, one by McNemar's exact test (1947): of the
+    images that just one of two equally good students reads right, each reads about half.
     """
     labels = labels.cpu()
     right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])  # (pairs, N)
     right_distilled = torch.stack([s.test_logits.argmax(1) == labels for s in distilled])
-    saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors of each pair
+    saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors, by each pair
     errors = float(saved.mean())
     point = 100 / len(labels)  # one error, in points of accuracy
     gain = {"pairs": len(saved), "errors": errors, "points": point * errors}
     gain.update(p_value=None, interval=None)
     if len(saved) == 1:
-        only_one = int((right_alone != right_distilled).sum())
+        one_right = int((right_alone != right_distilled).sum())
         only_distilled = int((right_distilled & ~right_alone).sum())
-        gain["p_value"] = float(stats.binomtest(only_distilled, max(1, only_one)).pvalue)
+        gain["p_value"] = float(stats.binomtest(only_distilled, max(1, one_right)).pvalue)
         significant = gain["p_value"] < 0.05
     else:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
         gain["interval"] = [point * (errors - margin), point * (errors + margin)]
-        significant = 0 < margin < abs(errors)  # a margin of 0: all pairs are equal
+        significant = 0 < margin < abs(errors)  # 0: all pairs save the same
     better = "better" if errors > 0 else "worse"
     gain["verdict"] = better if significant else "no difference shown"
     return gain
 
 
 def results_table(results, gain=None):
-    """The summaries ``{name: ...}`` of networks as a table, and the gain, as text."""
+    """Text: a table of the summaries ``{name: summary}``, and what distillation saves."""
     lines = [f"{'':17}  weights  mult-adds  accuracy         errors     NLL"]
     for name, summary in results.items():
         first = summary["runs"][0]
@@ -457,7 +453,7 @@ SMALL_DIGITS_SETTINGS = Settings(
 
 
 def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
-    """``TypeError`` or ``ValueError``, in one line, if ``train`` cannot work with these."""
+    """``TypeError`` or ``ValueError``, with one line, if ``train`` cannot work with these."""
     for data in (train_set, test_set):
         if len(data) != 2 or not all(map(torch.is_tensor, data)):
             raise TypeError("each data set must be (images, labels), two torch tensors")
@@ -466,7 +462,7 @@ def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None,
         shapes_fit = images.dim() == 4 and labels.shape == images.shape[:1]
         if not types_fit or not shapes_fit or (labels < 0).any():
             found = [(tensor.shape, tensor.dtype) for tensor in data]
-            raise ValueError(f"need float32 images (N, channels, H, W), int64 labels (N,): {found}")
+            raise ValueError(f"need float32 (N, channels, H, W), int64 (N,) from 0, not {found}")
     if teacher_logits is None and distillation_loss is not None:
         raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
     shape = (len(all_shifts(max_shift)), len(train_set[0]))
@@ -489,7 +485,7 @@ def load_mnist(data_dir="data"):
     try:
         sets = [MNIST(data_dir, is_train, download=True) for is_train in (True, False)]
         for part, n in zip(sets, (60_000, 10_000)):
-            if not len(part.data) == len(part.targets) == n or part.targets.max() > 9:
+            if not (len(part.data) == len(part.targets) == n and part.targets.max() <= 9):
                 raise ValueError(f"expected {n} images and labels from 0 to 9")
     except Exception as error:  # a network or a file can fail in any way
         reason = " ".join(str(error).split())
@@ -622,10 +618,9 @@ def show_epoch(record, epochs, progress):
 
 def build_parser():
     """Options for the fields of ``Settings``, absent unless typed; those for data and files."""
-    parser = argparse.ArgumentParser(
-        usage="python kd_mnist.py [options] (--help lists them)",
-        description="Train a teacher, a student alone and the same student distilled.",
-    )
+    usage = "python kd_mnist.py [options] (--help lists them)"
+    description = "Train a teacher, a student alone and the same student distilled."
+    parser = argparse.ArgumentParser(usage=usage, description=description)
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         help = f"{f.metadata['help']} (for MNIST: {f.default})"
@@ -649,20 +644,25 @@ def run_command(argv):
     teacher = None
     try:
         settings = Settings(**typed)
-        torch.zeros(1, device=args.device).cpu()
+        torch.zeros(1, device=args.device).cpu()  # does the device work?
         if args.teacher:
+            if not is_zipfile(args.teacher):
+                raise ValueError(f"--teacher: torch.save did not write {args.teacher}")
             teacher = TeacherCNN(settings.teacher_channels).to(args.device)
             teacher.load_state_dict(torch.load(args.teacher, "cpu", weights_only=True))
         args.out_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out_dir).close()
+        tempfile.TemporaryFile(dir=args.out_dir).close()  # can we write there?
         name, train_set, test_set = load_data(args.dataset, args.data_dir)
         if args.holdout is not None:
             train_set, test_set = hold_out(train_set, args.holdout)
-    except (ValueError, TypeError, RuntimeError, AssertionError, UnpicklingError) as error:
+    except UnpicklingError:
+        parser.error(f"--teacher: {args.teacher} must hold a state_dict, not a model")
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         parser.error(" ".join(str(error).split())[:400])
     train_set = [part.to(args.device) for part in train_set]
     test_set = [part.to(args.device) for part in test_set]
     title = "MNIST" if name == "mnist" else "small digits, not MNIST"
+    title += ", held-out images" if args.holdout else ""
     if name == "digits":
         settings = replace(SMALL_DIGITS_SETTINGS, **typed)
     data = f"{title}: {len(train_set[1]):,} training images, {len(test_set[1]):,} to test on"

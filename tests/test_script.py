@@ -60,7 +60,7 @@ USAGE = "usage: python kd_mnist.py [options] (--help lists them)\n"
 def test_importing_does_nothing_and_a_bad_setting_is_one_line(alone_in):
     code = "import sys, kd_mnist; sys.exit(kd_mnist.main(['--alpha', '2']))"
     done = alone_in(python=("-c", code))
-    error = "-c: error: alpha must be from 0 to 1, not 2.0\n"
+    error = "-c: error: alpha must be float 0 to 1, not 2.0\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", USAGE + error)
     assert list(alone_in.folder.iterdir()) == [alone_in.script]
 
@@ -128,15 +128,19 @@ def test_a_saved_teacher_is_used_again_instead_of_trained(run_main, tmp_path, ca
         assert again[name]["mean"]["nll"] == first[name]["mean"]["nll"]
 
 
-@pytest.mark.parametrize("content", ["text", [1], kd_mnist.StudentMLP().state_dict()])
+@pytest.mark.parametrize(
+    "content", [b"", b"text", "text", kd_mnist.StudentMLP(), kd_mnist.StudentMLP().state_dict()]
+)
 def test_weights_that_do_not_fit_are_one_line(tmp_path, monkeypatch, capsys, content):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(kd_mnist, "load_data", None)  # nothing may be loaded
     torch.save(content, "other.pt")
+    if isinstance(content, bytes):
+        (tmp_path / "other.pt").write_bytes(content)
     with pytest.raises(SystemExit):
         kd_mnist.main(["--teacher", "other.pt"])
     error = capsys.readouterr().err.splitlines()[1]
-    assert ": error: " in error and "state_dict" in error
+    assert ": error: " in error and re.search(r"state_dict|torch\.save", error)
 
 
 def test_holdout_leaves_the_test_set_alone(run_main, monkeypatch, capsys):
