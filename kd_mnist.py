@@ -148,7 +148,7 @@ def soft_labels(teacher, images, max_shift=0):
 
 def train(
     model,
-    train_set,  # images (N, channels, H, W), floats from 0 to 1; labels (N,) int64
+    train_set,  # images (N, channels, H, W), float32 from 0 to 1; labels (N,) int64
     test_set,  # the same; evaluated after each epoch, never used to choose anything
     *,
     epochs,
@@ -160,11 +160,11 @@ def train(
     one_cycle=False,  # rate up to lr, then to 0; momentum the other way (Smith, Topin 2018)
     max_shift=0,  # shift each batch, as a whole, by up to this many pixels
     optimizer=None,  # your own, for this model; lr then matters only with one_cycle
-    progress=lambda line: None,  # called with a line of text: print, say
+    progress=lambda line: None,  # gets lines of text: print, for example
 ):
     """Train ``model``, alone or distilled, and return its history: a record for each epoch.
 
-    ``TypeError`` or ``ValueError`` if data or soft labels are not as described above,
+    ``TypeError`` or ``ValueError`` if a shape or a type is not as described above,
     ``FloatingPointError`` if training diverges.
     """
     check_data(train_set, test_set, teacher_logits, distillation_loss, max_shift)
@@ -182,7 +182,7 @@ def train(
         total_loss = 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in order.tensor_split(steps):  # of nearly equal sizes
+        for batch in order.tensor_split(steps):
             m = torch.randint(len(shifts), (), generator=generator).item()
             x = shift(images[batch], *shifts[m])
             logits = model(x).float()  # autocast may give bfloat16
@@ -298,9 +298,9 @@ def run_experiment(
     settings=Settings(),
     teacher=None,  # your trained nn.Module; None: train a TeacherCNN
     new_student=None,  # makes an untrained student, to be copied; None: a StudentMLP
-    progress=lambda line: None,  # called with each line of text: print, say
+    progress=lambda line: None,  # as for train
 ):
-    """Train a teacher and pairs of students, of each pair one alone and one distilled."""
+    """Train a teacher, unless given, and pairs of students: one alone, one distilled."""
     check_data(train_set, test_set)
     images = train_set[0]
     if teacher is None:
@@ -347,7 +347,7 @@ def shift_errors(model, test_set):
     directions = [by for by in all_shifts(1) if by != (0, 0)]
     wrong = []
     for n in range(5):
-        moves = {(n * down, n * right) for down, right in directions}  # one if n is 0
+        moves = {(n * down, n * right) for down, right in directions}  # a set: one if n is 0
         accuracies = [accuracy(predict(model, shift(images, *by)), labels) for by in moves]
         wrong.append(float(100 - 100 * np.mean(accuracies)))
     return wrong
@@ -389,13 +389,13 @@ def summarize(networks, test_set):
 def compare(alone, distilled, labels):
     """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
 
-    Several pairs are judged by a 95 % t interval, one by McNemar's exact test (1947): of the
-    images that just one of two equally good students reads right, each reads about half.
+    Several pairs are judged by a 95 % t interval, one by McNemar's exact test (1947): where just
+    one of two equally good students is right, each has an even chance of being that one.
     """
     labels = labels.cpu()
     right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])  # (pairs, N)
     right_distilled = torch.stack([s.test_logits.argmax(1) == labels for s in distilled])
-    saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors, by each pair
+    saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors saved, per pair
     errors = float(saved.mean())
     point = 100 / len(labels)  # one error, in points of accuracy
     gain = {"pairs": len(saved), "errors": errors, "points": point * errors}
@@ -408,7 +408,7 @@ def compare(alone, distilled, labels):
     else:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
         gain["interval"] = [point * (errors - margin), point * (errors + margin)]
-        significant = 0 < margin < abs(errors)  # 0: all pairs save the same
+        significant = 0 < margin < abs(errors)  # 0: no spread to judge by
     better = "better" if errors > 0 else "worse"
     gain["verdict"] = better if significant else "no difference shown"
     return gain
@@ -416,14 +416,14 @@ def compare(alone, distilled, labels):
 
 def results_table(results, gain=None):
     """Text: a table of the summaries ``{name: summary}``, and what distillation saves."""
-    lines = [f"{'':17}  weights  mult-adds  accuracy         errors     NLL"]
+    lines = [f"{'':18}  weights  mult-adds  accuracy         errors     NLL"]
     for name, summary in results.items():
         first = summary["runs"][0]
         mean = summary["mean"]
         sd = summary["sd"]["errors"]
         errors = f"{mean['errors']:.0f}" if sd is None else f"{mean['errors']:.1f} +/- {sd:.1f}"
         lines.append(
-            f"{name.replace('_', ' '):17}{first['parameters']:9,}{first['multiply_adds']:11,}"
+            f"{name.replace('_', ' '):18}{first['parameters']:9,}{first['multiply_adds']:11,}"
             f"{mean['accuracy']:10.2%}{errors:>15}{mean['nll']:8.3f}"
         )
     if gain:
@@ -610,16 +610,16 @@ def save(experiment, figures, facts, folder, prefix):
 
 
 def show_epoch(record, epochs, progress):
-    """Give ``progress`` a line for each epoch, or for some of them if there are many."""
+    """Give ``progress`` a line about this epoch; if there are many, only about some of them."""
     if (epochs - record["epoch"]) % max(1, epochs // 20) == 0:  # always for the last
         result = f"loss {record['loss']:.4f}   test accuracy {record['test_accuracy']:.2%}"
         progress(f"  epoch {record['epoch']}/{epochs}   {result}   {record['seconds']:.2f} s")
 
 
 def build_parser():
-    """Options for the fields of ``Settings``, absent unless typed; those for data and files."""
+    """Options for ``Settings``, absent unless typed, and options for data and files."""
     usage = "python kd_mnist.py [options] (--help lists them)"
-    description = "Train a teacher, a student alone and the same student distilled."
+    description = "Train a teacher, and a student alone and distilled, on MNIST if possible."
     parser = argparse.ArgumentParser(usage=usage, description=description)
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
@@ -628,7 +628,7 @@ def build_parser():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))
     parser.add_argument("--data-dir", type=Path, default="data", help="holds MNIST/raw")
-    parser.add_argument("--holdout", type=int, help="hold out training images to test on")
+    parser.add_argument("--holdout", type=int, help="number of training images to test on")
     parser.add_argument("--teacher", type=Path, help="weights of a trained teacher")
     parser.add_argument("--out-dir", type=Path, default=".", help="folder for the results")
     parser.add_argument("--device", default=device, help="cpu, cuda or cuda:1")
@@ -647,7 +647,7 @@ def run_command(argv):
         torch.zeros(1, device=args.device).cpu()  # does the device work?
         if args.teacher:
             if not is_zipfile(args.teacher):
-                raise ValueError(f"--teacher: torch.save did not write {args.teacher}")
+                raise ValueError(f"--teacher: {args.teacher} is no file of torch.save")
             teacher = TeacherCNN(settings.teacher_channels).to(args.device)
             teacher.load_state_dict(torch.load(args.teacher, "cpu", weights_only=True))
         args.out_dir.mkdir(parents=True, exist_ok=True)
@@ -671,13 +671,13 @@ def run_command(argv):
         print(f"Replacing {name}_* of an earlier run")
     experiment = run_experiment(train_set, test_set, settings, teacher, progress=print)
     print(f"\n{results_table(experiment.results, experiment.gain)}")
-    facts = {"data": data, "teacher_file": args.teacher and str(args.teacher)}
+    seconds = time.perf_counter() - started
+    facts = {"data": data, "teacher_file": str(args.teacher or "none"), "seconds": seconds}
     facts.update(device=args.device, threads=torch.get_num_threads(), torch=torch.__version__)
-    facts["seconds"] = time.perf_counter() - started
-    with ThreadPoolExecutor() as thread:  # which Ctrl-C does not disturb
+    with ThreadPoolExecutor() as thread:  # Ctrl-C cannot stop it half-way
         figures = thread.submit(draw_figures, experiment, test_set, title).result()
         thread.submit(save, experiment, figures, facts, args.out_dir, name).result()
-    print(f"\n{title}: {name}_* are in {str(args.out_dir)!a} after {facts['seconds']:.0f} s")
+    print(f"\n{title}: {name}_* are in", ascii(str(args.out_dir)), f"after {seconds:.0f} s")
 
 
 def main(argv=None):
