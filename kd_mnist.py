@@ -540,7 +540,7 @@ def draw_confusion(labels, logits, title, class_names=None):
     text = np.where(counts, counts, "").astype(str)
     figure = Figure((7, 6), dpi=150, layout="constrained")
     axes = figure.subplots()
-    seaborn.heatmap(errors, annot=text, fmt="", cmap="Reds", cbar=False, ax=axes)
+    seaborn.heatmap(errors, annot=text, fmt="", cmap="Reds", cbar=False, yticklabels=False, ax=axes)
     axes.set_title(f"{title}: {errors.sum():,} errors in {len(labels):,}")
     axes.set(xlabel="predicted", xticks=ticks, xticklabels=names)
     axes.set(ylabel="true", yticks=ticks, yticklabels=names)
