@@ -620,7 +620,7 @@ def build_parser():
     """Options for ``Settings``, absent unless typed, and options for data and files."""
     usage = "python kd_mnist.py [options] (--help lists them)"
     description = "Train a teacher, and a student alone and distilled, on MNIST if possible."
-    parser = argparse.ArgumentParser(usage=usage, description=description)
+    parser = argparse.ArgumentParser(usage=usage, description=description, allow_abbrev=False)
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         help = f"{f.metadata['help']} (for MNIST: {f.default})"
@@ -630,7 +630,7 @@ def build_parser():
     parser.add_argument("--data-dir", type=Path, default="data", help="holds MNIST/raw")
     parser.add_argument("--holdout", type=int, help="number of training images to test on")
     parser.add_argument("--teacher", type=Path, help="weights of a trained teacher")
-    parser.add_argument("--out-dir", type=Path, default=".", help="folder for the results")
+    parser.add_argument("--out-dir", type=Path, default=".", help="folder for results")
     parser.add_argument("--device", default=device, help="cpu, cuda or cuda:1")
     return parser
 
