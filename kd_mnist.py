@@ -1,47 +1,55 @@
-"""Knowledge distillation on MNIST: a CNN teaches an MLP that does a tenth of the CNN's arithmetic.
+"""Knowledge distillation on MNIST: a small network learns from another one's answers.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
     python kd_mnist.py --help       # every setting
 
-The method comes first, up to ``train``: Hinton, Vinyals and Dean (2015), arXiv:1503.02531.
-Shapes: N images, C classes (10 for digits), M ways to shift an image.
+Train a teacher; look at some of its answers; train a student without them; train the
+same student with them; compare. The method, down to the end of ``train``, is that of
+Hinton, Vinyals and Dean (2015), arXiv:1503.02531. N images, C classes (10 for digits).
 """
 
 import argparse
 import copy
 import json
 import math
+import os
+import platform
+import shlex
 import socket
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import NamedTuple
-from zipfile import is_zipfile
 
 import numpy as np
 import seaborn
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy import stats
 from sklearn import datasets, metrics
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-# ========================================================================== the method
+# %% The two networks
 
 
 class TeacherCNN(nn.Module):
-    """Two convolutions and one linear layer: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``."""
+    """Two convolutions and one linear layer: ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
+
+    ``image_shape`` is (channels, height, width); ``ValueError`` below 4x4 pixels.
+    """
 
     def __init__(self, channels=16, image_shape=(1, 28, 28), classes=10):
         super().__init__()
         depth, height, width = image_shape
+        if min(height, width) < 4:
+            raise ValueError(f"images must be at least 4x4, not {height}x{width}")
         self.conv1 = nn.Conv2d(depth, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, 2 * channels, 3, padding=1)
         pooled = (height // 4) * (width // 4)  # pooled twice: 28 -> 14 -> 7
@@ -58,61 +66,95 @@ class TeacherCNN(nn.Module):
 class StudentMLP(nn.Sequential):
     """A fully connected network: images ``(N, 1, 28, 28)`` to logits ``(N, 10)``.
 
-    784 -> 128 -> 10 by default: five times the teacher's weights, a tenth of its multiply-adds.
+    784 -> 128 -> 10 by default: five times the teacher's weights, a tenth of its
+    multiply-adds. ``hidden`` may be several layers: ``(800, 800)``.
     """
 
-    def __init__(self, hidden=(128,), image_shape=(1, 28, 28), classes=10):
+    def __init__(self, hidden=128, image_shape=(1, 28, 28), classes=10):
+        if isinstance(hidden, int):
+            hidden = (hidden,)
         size = math.prod(image_shape)
         layers = [nn.Flatten()]
         for units in hidden:
-            layers += [nn.Linear(size, units), nn.ReLU()]
+            layers.append(nn.Linear(size, units))
+            layers.append(nn.ReLU())
             size = units
         super().__init__(*layers, nn.Linear(size, classes))
 
 
+# %% The loss
+
+
 class DistillationLoss(nn.Module):
-    """Learn from soft and hard labels at once: Hinton, Vinyals and Dean (2015), section 2.
+    """Learn from soft and hard labels at once: Hinton et al. (2015), section 2.
 
         alpha * T^2 * KL(p || q) + (1 - alpha) * cross_entropy(student, labels)
         where p = softmax(teacher / T) and q = softmax(student / T)
 
-    Soft labels are a teacher's probabilities of all classes; a hard label names one. ``alpha`` in
-    [0, 1] is the *teacher's* weight: 0 is training alone, 1 ignores the hard labels.
-    ``temperature`` T > 1 softens both distributions, so that small probabilities count. A high T
-    divides the gradient of the first term by about T^2; the factor T^2 makes up for it. Both terms
-    are means over the N images: ``batchmean``, since ``mean`` would divide by the C classes too.
+    A hard label says "7". A soft label, the teacher's probabilities of all classes,
+    says "7, but a bit like a 2": that is worth learning. The divergence KL(p || q) says
+    how far the student's probabilities q are from the teacher's p: 0 if they are equal.
 
-    Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64 labels ``(N,)``
-    and returns a scalar. No gradient reaches the teacher. ``ValueError`` if shapes do not match.
+    A ``temperature`` T above 1 softens p and q, so that small probabilities count. It
+    makes the gradient about T^2 times smaller; the factor T^2 makes up for that.
+    ``alpha``, from 0 to 1, is the *teacher's* weight: 0 is training alone, 1 ignores
+    the hard labels. Both terms are means over the N images: ``batchmean``, as ``mean``
+    would divide by the C classes too.
+
+    Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
+    labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
+    if the shapes do not fit, or if T is not from 0.01 to 1000.
     """
 
     def __init__(self, temperature=2.0, alpha=0.5):
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise ValueError(f"temperature must be positive and finite, not {temperature}")
+        if not 0.01 <= temperature <= 1000:
+            raise ValueError(f"temperature must be 0.01 to 1000, not {temperature}")
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be from 0 to 1, not {alpha}")
+            raise ValueError(f"alpha must be 0 to 1, not {alpha}")
         self.temperature = temperature
         self.alpha = alpha
 
     def forward(self, student_logits, teacher_logits, labels):
         shape = student_logits.shape
-        if len(shape) != 2 or teacher_logits.shape != shape or labels.shape != shape[:1]:
-            found = f"{tuple(shape)}, {tuple(teacher_logits.shape)}, {tuple(labels.shape)}"
-            raise ValueError(f"expected logits (N, C) twice and labels (N,), got {found}")
+        if len(shape) != 2 or teacher_logits.shape != shape:
+            found = f"{tuple(shape)} and {tuple(teacher_logits.shape)}"
+            raise ValueError(f"logits must be (N, C) twice, not {found}")
+        if labels.shape != shape[:1]:
+            found = tuple(labels.shape)
+            raise ValueError(f"labels must be ({shape[0]},), not {found}")
+        if shape[1] == 1:
+            raise ValueError("one class is no choice: write a single logit z as (0, z)")
         log_q = F.log_softmax(student_logits / self.temperature, dim=1)
         log_p = F.log_softmax(teacher_logits.detach() / self.temperature, dim=1)
-        soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)  # KL(p || q)
+        soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         hard = F.cross_entropy(student_logits, labels)
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
 
 
+# %% Training
+
+
+def require(condition, message):
+    """``ValueError`` with the message, unless the condition holds."""
+    if not condition:
+        raise ValueError(message)
+
+
 @torch.no_grad()
 def predict(model, images, batch_size=256):
-    """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode and without gradients."""
+    """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode, as float32.
+
+    ``ValueError`` if the model returns anything else.
+    """
     was_training = model.training
     model.eval()
-    logits = [model(batch).float() for batch in images.split(batch_size)]
+    logits = []
+    for batch in images.split(batch_size):
+        output = model(batch.clone())  # a model may change its input in place
+        fits = torch.is_tensor(output) and output.dim() == 2
+        require(fits, "a model must return logits (N, C) and nothing else")
+        logits.append(output.float())  # autocast may give bfloat16
     model.train(was_training)
     return torch.cat(logits)
 
@@ -123,357 +165,572 @@ def accuracy(logits, labels):
 
 
 def shift(images, down, right):
-    """Move images ``(N, channels, H, W)`` by whole pixels, up or left if negative, adding zeros."""
-    height, width = images.shape[2:]
-    margin = max(abs(down), abs(right))
-    padded = F.pad(images, [margin] * 4)
-    top = margin - down  # a window further up shows the image further down
-    left = margin - right
-    return padded[:, :, top : top + height, left : left + width]
+    """Move images by whole pixels, up or left if negative; what comes in is 0."""
+    return F.pad(images, (right, -right, down, -down))  # negative: cut off there
 
 
-def all_shifts(max_shift):
-    """Every ``(down, right)`` of up to ``max_shift`` pixels: M = (2 * max_shift + 1)^2 of them."""
-    pixels = range(-max_shift, max_shift + 1)
-    return [(down, right) for down in pixels for right in pixels]
+def random_shift(images, max_shift=1):
+    """Move a batch by up to ``max_shift`` pixels down or up, and right or left.
 
-
-def soft_labels(teacher, images, max_shift=0):
-    """The teacher's logits ``(M, N, C)``: ``[m, n]`` is its answer to image n after shift m.
-
-    The loss softens them. A frozen teacher always answers the same, so it is asked only once.
+    As in a torchvision transform of a batch, one draw from torch's global generator
+    serves all its images.
     """
-    return torch.stack([predict(teacher, shift(images, *by)) for by in all_shifts(max_shift)])
+    down, right = torch.randint(-max_shift, max_shift + 1, (2,)).tolist()
+    return shift(images, down, right)
+
+
+def check_data(train_set, test_set):
+    """``ValueError`` unless each is images and labels as ``train`` needs them."""
+    for name, data in (("training", train_set), ("test", test_set)):
+        is_pair = len(data) == 2 and all(torch.is_tensor(part) for part in data)
+        require(is_pair, f"the {name} set must be two tensors: images and labels")
+        images, labels = data
+        found = f"not {images.dtype} {tuple(images.shape)}"
+        fits = images.dtype == torch.float32 and images.dim() == 4
+        require(fits, f"{name} images: float32 (N, channels, height, width), {found}")
+        found = f"not {labels.dtype} {tuple(labels.shape)}"
+        fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+        require(fits, f"{name} labels: int64 ({len(images)},), {found}")
+        require(len(images) > 0, f"there are no {name} images")
+        require(images.isfinite().all(), f"{name} images are not all finite numbers")
+        same = images.shape[1:] == train_set[0].shape[1:]
+        require(same, "training and test images must have the same shape")
+        require(labels.min() >= 0, f"{name} labels must count from 0")
+        in_bytes = images.min() >= 0 and images.max() > 100
+        require(not in_bytes, f"{name} images must be from 0 to 1: divide by 255")
+
+
+def check_logits(logits, n, name):
+    """``ValueError`` unless these are finite logits, not probabilities, of n images."""
+    shape = tuple(logits.shape)
+    require(len(shape) == 2 and shape[0] == n, f"{name} must be ({n}, C), not {shape}")
+    require(logits.isfinite().all(), f"{name} are not all finite numbers")
+    sums = logits.sum(1)
+    is_softmax = logits.min() >= 0 and sums.allclose(torch.ones_like(sums))
+    require(not is_softmax, f"{name} are probabilities: give logits, or their log")
+
+
+def check_model(model, train_set, test_set):
+    """``ValueError`` if ``model`` gives no logits, or none for one of the labels."""
+    logits = predict(model, train_set[0][:2])
+    check_logits(logits, len(train_set[0][:2]), "the model's logits")
+    classes = logits.shape[1]
+    highest = max(train_set[1].max().item(), test_set[1].max().item())
+    require(highest < classes, f"label {highest}, but the model has {classes} outputs")
+
+
+def check_training(model, train_set, test_set, teacher_logits, transform, optimizer):
+    """``ValueError`` if ``train`` could not work with these, or would do harm."""
+    check_data(train_set, test_set)
+    check_model(model, train_set, test_set)
+    if teacher_logits is not None:
+        check_logits(teacher_logits, len(train_set[0]), "teacher_logits")
+        reason = "teacher_logits belong to images as they are, without transform"
+        require(transform is None, f"{reason}: ask the teacher in a loop of your own")
+    if optimizer is not None:
+        weights = set(model.parameters())
+        groups = optimizer.param_groups
+        is_ours = any(weights.intersection(group["params"]) for group in groups)
+        require(is_ours, "the optimizer holds none of the model's parameters")
+
+
+def print_epoch(record, epochs, loss_name):
+    """Print a line about this epoch or, of many epochs, about some twenty of them."""
+    if (epochs - record["epoch"]) % math.ceil(epochs / 20) == 0:  # always the last
+        line = f"  epoch {record['epoch']:2}/{epochs}   "
+        line += f"{loss_name} {record['loss']:.4f}"
+        line += f"   test accuracy {record['test_accuracy']:.2%}"
+        print(f"{line}   {record['seconds']:.1f} s", flush=True)
 
 
 def train(
     model,
-    train_set,  # images (N, channels, H, W), float32 from 0 to 1; labels (N,) int64
+    train_set,  # images (N, channels, height, width) float32; labels (N,) int64
     test_set,  # the same; evaluated after each epoch, never used to choose anything
     *,
     epochs,
-    teacher_logits=None,  # from soft_labels, (M, N, C); None: learn from labels alone
+    teacher_logits=None,  # (N, C), from predict(teacher, images); None: labels alone
     distillation_loss=None,  # of (logits, teacher_logits, labels); None: the default
-    seed=0,  # of batches and shifts: models with the same seed see the same batches
+    transform=None,  # changes each batch of images: random_shift, for example
+    seed=0,  # orders the images: models with the same seed see the same batches
     batch_size=128,  # at most: all batches of an epoch are nearly equal in size
-    lr=1e-3,  # Adam's learning rate
-    one_cycle=False,  # rate up to lr, then to 0; momentum the other way (Smith, Topin 2018)
-    max_shift=0,  # shift each batch, as a whole, by up to this many pixels
-    optimizer=None,  # your own, for this model; lr then matters only with one_cycle
-    progress=lambda line: None,  # gets lines of text: print, for example
+    lr=7e-3,  # one cycle: Adam's rate goes up to lr, then to 0 (Smith, Topin 2018)
+    optimizer=None,  # your own, used as it is: lr and its cycle are not
+    verbose=True,
 ):
-    """Train ``model``, alone or distilled, and return its history: a record for each epoch.
+    """Train ``model``, alone or distilled, and return its history: a record per epoch.
 
-    ``TypeError`` or ``ValueError`` if a shape or a type is not as described above,
-    ``FloatingPointError`` if training diverges.
+    ``ValueError`` if something is not as described here, ``FloatingPointError`` if
+    training diverges.
     """
-    check_data(train_set, test_set, teacher_logits, distillation_loss, max_shift)
+    check_training(model, train_set, test_set, teacher_logits, transform, optimizer)
     distillation_loss = distillation_loss or DistillationLoss()
+    loss_name = "cross-entropy" if teacher_logits is None else "distillation loss"
     images, labels = train_set
-    shifts = all_shifts(max_shift)
-    generator = torch.Generator().manual_seed(seed)  # nothing else draws from it
-    optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     steps = math.ceil(len(images) / batch_size)  # in each epoch
-    if one_cycle:
+    schedule = None
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    generator = torch.Generator().manual_seed(int(seed))  # nothing else draws from it
     history = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
         total_loss = 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in order.tensor_split(steps):
-            m = torch.randint(len(shifts), (), generator=generator).item()
-            x = shift(images[batch], *shifts[m])
-            logits = model(x).float()  # autocast may give bfloat16
+        for batch in order.tensor_split(steps):  # the numbers of up to 128 images
+            x = images[batch]
+            if transform is not None:
+                x = transform(x)
+            logits = model(x)
             if teacher_logits is None:  # alone
                 loss = F.cross_entropy(logits, labels[batch])
             else:  # distilled
-                loss = distillation_loss(logits, teacher_logits[m, batch], labels[batch])
+                loss = distillation_loss(logits, teacher_logits[batch], labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if one_cycle:
+            torch.clear_autocast_cache()  # or autocast goes on with the old weights
+            if schedule is not None:
                 schedule.step()
             total_loss += loss.detach() * len(batch)  # .item() would wait for a GPU
         record = {"epoch": epoch, "loss": float(total_loss) / len(images)}
         record["seconds"] = time.perf_counter() - started
         test_logits = predict(model, test_set[0])
         record["test_accuracy"] = accuracy(test_logits, test_set[1])
-        if not (math.isfinite(record["loss"]) and test_logits.isfinite().all()):
-            raise FloatingPointError(f"epoch {epoch}: not finite: check the data or lower the lr")
+        if not math.isfinite(record["loss"]) or not test_logits.isfinite().all():
+            raise FloatingPointError(f"epoch {epoch}: not finite: use a lower lr")
         history.append(record)
-        show_epoch(record, epochs, progress)
+        if verbose:
+            print_epoch(record, epochs, loss_name)
+    model.eval()
     return history
 
 
-# ====================================================================== the experiment
+# %% The teacher's answers
 
 
-def setting(default, low, high, help):
-    """A field of ``Settings``: a number from ``low`` to ``high``."""
-    return field(default=default, metadata={"limits": (low, high), "help": help})
+def clear_to_doubtful(logits, labels):
+    """Indices of four images, from one that is clear to the network to a doubtful one.
+
+    Where it can be had, the network is right, and they are of four classes.
+    """
+    largest, answers = logits.softmax(1).max(1)
+    penalty = (answers != labels).float()
+    chosen = []
+    for probability in (0.999, 0.9, 0.7, 0.5):
+        i = ((largest - probability).abs() + penalty).argmin().item()
+        penalty[labels == labels[i]] += 1
+        penalty[i] += 1
+        chosen.append(i)
+    return chosen
+
+
+def print_answers(logits, labels, temperature):
+    """Print the three largest probabilities for four images, at T = 1 and softened."""
+    print("\nThe teacher's soft labels of four training images (class: probability)")
+    for i in clear_to_doubtful(logits, labels):
+        for t in sorted({1.0, temperature}):
+            p = (logits[i].cpu() / t).softmax(0)
+            line = f"  label {labels[i].item()}   T = {t:<4g}"
+            for k in p.argsort(descending=True)[:3]:
+                line += f"   {k}: {p[k]:.3f}"
+            print(line)
+
+
+# %% The experiment
+
+
+def setting(default, help):
+    """A field of ``Settings`` and the text that ``--help`` shows for it."""
+    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an experiment depends on besides its data; ``ValueError`` if out of range."""
+    """What an experiment depends on besides its data; ``ValueError`` if impossible."""
 
-    temperature: float = setting(2.0, 0.01, 1000, "T softens the labels")
-    alpha: float = setting(0.5, 0, 1, "weight of the teacher's term in the loss")
-    runs: int = setting(1, 1, 1000, "pairs of students; pair i has seed + i")
-    seed: int = setting(0, 0, 2**31, "of weights, batches and shifts")
-    batch_size: int = setting(128, 1, 60_000, "images in a training step")
-    bf16: int = setting(1, 0, 1, "1: bfloat16 for the teacher, if the CPU has it")
-    teacher_channels: int = setting(16, 1, 10_000, "channels of its first convolution")
-    teacher_epochs: int = setting(5, 1, 10_000, "passes over its training images")
-    teacher_lr: float = setting(3e-3, 1e-8, 1000, "peak of the one-cycle learning rate")
-    teacher_shift: int = setting(1, 0, 4, "shift its images by up to this many pixels")
-    student_hidden: int = setting(128, 1, 10_000, "units of the hidden layer")
-    student_epochs: int = setting(20, 1, 10_000, "passes over its training images")
-    student_lr: float = setting(1e-3, 1e-8, 1000, "constant learning rate")
-    student_shift: int = setting(0, 0, 4, "shift images by up to this many pixels")
+    temperature: float = setting(2.0, "T: how much the soft labels are softened")
+    alpha: float = setting(0.5, "weight of the soft labels in the loss, from 0 to 1")
+    runs: int = setting(1, "pairs of students: one alone, one distilled")
+    seed: int = setting(0, "for the teacher and the first pair; 1 more for the next")
+    batch_size: int = setting(128, "images in a training step")
+    lr: float = setting(7e-3, "highest learning rate, for each network")
+    teacher_channels: int = setting(16, "channels of the teacher's first convolution")
+    teacher_epochs: int = setting(5, "times that the teacher sees its training images")
+    teacher_shift: int = setting(1, "move its images by up to so many pixels, 0 to 4")
+    student_hidden: int = setting(128, "units in the students' hidden layer")
+    student_epochs: int = setting(20, "times that a student sees its training images")
 
     def __post_init__(self):
+        DistillationLoss(self.temperature, self.alpha)  # checks both
+        require(self.lr > 0, f"lr must be above 0, not {self.lr}")
+        require(self.teacher_shift in range(5), "teacher_shift must be 0 to 4")
         for f in fields(self):
-            value = getattr(self, f.name)
-            low, high = f.metadata["limits"]
-            types = (int, float) if f.type is float else int
-            if not isinstance(value, types) or not low <= value <= high:
-                raise ValueError(f"{f.name} must be {f.type.__name__} {low} to {high}, not {value}")
+            if f.type is int and f.name not in ("seed", "teacher_shift"):
+                value = getattr(self, f.name)
+                is_count = isinstance(value, (int, np.integer)) and value > 0
+                require(
+                    is_count, f"{f.name} must be a whole number from 1, not {value}"
+                )
 
 
-class Trained(NamedTuple):
-    """A network, its history from ``train``, and its logits for the test images, on the CPU."""
-
-    model: nn.Module
-    history: list
-    test_logits: torch.Tensor
-
-
-class Experiment(NamedTuple):
-    """What ``run_experiment`` returns; ``alone[i]`` and ``distilled[i]`` are pair i."""
-
-    settings: Settings
-    teacher: Trained
-    alone: list
-    distilled: list
-    results: dict  # a summary of each kind of network
-    gain: dict  # what distillation saves
-
-
-def has_bfloat16():
-    """Whether this CPU has instructions for bfloat16, as far as this torch can tell."""
-    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return found.get("amx_bf16", False) or found.get("avx512_bf16", False)
-
-
-def train_teacher(train_set, test_set, settings=Settings(), progress=lambda line: None):
-    """Train a TeacherCNN of the size that images and classes need, and return a ``Trained``."""
-    images = train_set[0]
-    classes = 1 + max(int(train_set[1].max()), int(test_set[1].max()))
-    torch.manual_seed(settings.seed)
-    teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes).to(images.device)
-    bfloat16 = settings.bf16 == 1 and images.device.type == "cpu" and has_bfloat16()
-    # No cache: it would go on using the bfloat16 weights of the first step.
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
-        history = train(
-            teacher,
-            train_set,
-            test_set,
-            epochs=settings.teacher_epochs,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            lr=settings.teacher_lr,
-            one_cycle=True,
-            max_shift=settings.teacher_shift,
-            progress=progress,
+def train_teacher(train_set, test_set, settings, classes):
+    """Train a TeacherCNN on moved images; return it and its history."""
+    pixels = settings.teacher_shift
+    print("\nteacher")
+    if pixels > 0:
+        print(
+            f"  It sees moved images (up to {pixels} pixel), as in the 2015 paper. The"
         )
-    return Trained(teacher.eval(), history, predict(teacher, test_set[0]).cpu())
-
-
-def run_experiment(
-    train_set,  # as for train: any size, any number of classes, any device
-    test_set,
-    settings=Settings(),
-    teacher=None,  # your trained nn.Module; None: train a TeacherCNN
-    new_student=None,  # makes an untrained student, to be copied; None: a StudentMLP
-    progress=lambda line: None,  # as for train
-):
-    """Train a teacher, unless given, and pairs of students: one alone, one distilled."""
-    check_data(train_set, test_set)
+        print("  students never do: the column 'moved' shows what they learn of it.")
     images = train_set[0]
-    if teacher is None:
-        progress("\nTeacher")
-        trained = train_teacher(train_set, test_set, settings, progress)
-    else:
-        trained = Trained(teacher, [], predict(teacher, test_set[0]).cpu())
-    teacher_logits = soft_labels(trained.model, images, settings.student_shift)
-    student_sizes = ((settings.student_hidden,), images.shape[1:], teacher_logits.shape[-1])
-    distillation_loss = DistillationLoss(settings.temperature, settings.alpha)
-    alone = []
-    distilled = []
-    for seed in range(settings.seed, settings.seed + settings.runs):
-        for way, students in (("alone", alone), ("distilled", distilled)):
-            progress(f"\nStudent {way}, seed {seed}")
-            torch.manual_seed(seed)  # the same weights and dropout both ways
-            student = copy.deepcopy(new_student()) if new_student else StudentMLP(*student_sizes)
-            history = train(
-                student.to(images.device),
-                train_set,
-                test_set,
-                epochs=settings.student_epochs,
-                teacher_logits=teacher_logits if way == "distilled" else None,
-                distillation_loss=distillation_loss if way == "distilled" else None,
-                seed=seed,
-                batch_size=settings.batch_size,
-                lr=settings.student_lr,
-                max_shift=settings.student_shift,
-                progress=progress,
-            )
-            students.append(Trained(student.eval(), history, predict(student, test_set[0]).cpu()))
-    results = {
-        "teacher": summarize([trained], test_set),
-        "student_alone": summarize(alone, test_set),
-        "student_distilled": summarize(distilled, test_set),
-    }
-    gain = compare(alone, distilled, test_set[1])
-    return Experiment(settings, trained, alone, distilled, results, gain)
+    torch.manual_seed(settings.seed)  # of the first weights and of the moves
+    teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes)
+    history = train(
+        teacher.to(images.device),
+        train_set,
+        test_set,
+        epochs=settings.teacher_epochs,
+        transform=lambda batch: random_shift(batch, pixels),
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+    )
+    return teacher, history
 
 
-def shift_errors(model, test_set):
-    """Per cent wrong of up to 2,000 test images, shifted by 0 to 4 pixels in 8 directions."""
-    images, labels = [part[:: math.ceil(len(part) / 2000)] for part in test_set]
-    directions = [by for by in all_shifts(1) if by != (0, 0)]
-    wrong = []
-    for n in range(5):
-        moves = {(n * down, n * right) for down, right in directions}  # a set: one if n is 0
-        accuracies = [accuracy(predict(model, shift(images, *by)), labels) for by in moves]
-        wrong.append(float(100 - 100 * np.mean(accuracies)))
-    return wrong
+def milliseconds(network, images):
+    """Milliseconds that ``network`` takes for 1,000 images: the best of three."""
+    images = images[:1000]
+    predict(network, images)  # the first time takes longer
+    best = math.inf
+    for _ in range(3):
+        started = time.perf_counter()
+        predict(network, images).cpu()  # a GPU is done when the result is here
+        best = min(best, time.perf_counter() - started)
+    return 1000 * best * 1000 / len(images)
 
 
-def measure(trained, test_set):
-    """The results of one ``Trained`` network, ready for JSON."""
-    model, history, logits = trained
+def measure(name, seed, network, history, test_set, teacher_logits):
+    """One flat record of a trained network, of plain numbers and lists, for JSON.
+
+    ``teacher_logits`` are the teacher's for the test images.
+    """
+    images = test_set[0]
     labels = test_set[1].cpu()
+    logits = predict(network, images).cpu()
+    moved_logits = predict(network, shift(images, down=1, right=1)).cpu()
     answers = logits.argmax(1)
+    classes = range(logits.shape[1])
+    counts = metrics.confusion_matrix(labels, answers, labels=classes)
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+        labels, answers, labels=classes, zero_division=0
+    )
     with FlopCounterMode(display=False) as counter:
-        predict(model, test_set[0][:1])
-    counts = metrics.confusion_matrix(labels, answers, labels=range(logits.shape[1]))
+        predict(network, images[:1])
     return {
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "multiply_adds": counter.get_total_flops() // 2,  # each is two operations
+        "network": name,
+        "seed": seed,
+        "weights": sum(weight.numel() for weight in network.parameters()),
+        # Of convolutions and linear layers, for one image; each is two operations.
+        "multiply_adds": counter.get_total_flops() // 2,
+        "milliseconds": milliseconds(network, images),  # for 1,000 images
         "accuracy": accuracy(logits, labels),
         "errors": int((answers != labels).sum()),
-        "nll": F.cross_entropy(logits.double(), labels).item(),  # negative log-likelihood
-        "confusion_matrix": counts.tolist(),
-        "shift_errors": shift_errors(model, test_set),
-        "layers": str(model).splitlines(),
+        # On the same images, moved one pixel down and one to the right.
+        "errors_moved": int((moved_logits.argmax(1) != labels).sum()),
+        # Share of the images that get the teacher's answer, be it right or wrong.
+        "agreement": accuracy(logits, teacher_logits.argmax(1).cpu()),
+        # Mean of -log(probability of the label).
+        "nll": F.cross_entropy(logits.double(), labels).item(),
+        "confusion_matrix": counts.tolist(),  # a row for each true class
+        "precision": precision.tolist(),  # of each class
+        "recall": recall.tolist(),
+        "f1": f1.tolist(),
         "history": history,
     }
 
 
-def summarize(networks, test_set):
-    """``measure`` each of several ``Trained`` networks and add mean and standard deviation."""
-    runs = [measure(trained, test_set) for trained in networks]
-    mean = {}
-    sd = {}
-    for key in ("accuracy", "errors", "nll"):
-        values = [run[key] for run in runs]
-        mean[key] = float(np.mean(values))
-        sd[key] = float(np.std(values, ddof=1)) if len(runs) > 1 else None
-    return {"runs": runs, "mean": mean, "sd": sd}
+def student_and_loss(train_set, test_set, settings, classes, new_student, loss):
+    """A function that makes students, and the loss: the caller's own or the default.
 
-
-def compare(alone, distilled, labels):
-    """The gain of distillation over pairs of ``Trained`` students, and whether it may be chance.
-
-    Several pairs are judged by a 95 % t interval, one by McNemar's exact test (1947): where just
-    one of two equally good students is right, each has an even chance of being that one.
+    Both are tried here: what cannot work is found before the teacher is trained.
     """
-    labels = labels.cpu()
-    right_alone = torch.stack([s.test_logits.argmax(1) == labels for s in alone])  # (pairs, N)
-    right_distilled = torch.stack([s.test_logits.argmax(1) == labels for s in distilled])
-    saved = (right_distilled.sum(1) - right_alone.sum(1)).double().numpy()  # errors saved, per pair
-    errors = float(saved.mean())
-    point = 100 / len(labels)  # one error, in points of accuracy
-    gain = {"pairs": len(saved), "errors": errors, "points": point * errors}
-    gain.update(p_value=None, interval=None)
-    if len(saved) == 1:
-        one_right = int((right_alone != right_distilled).sum())
-        only_distilled = int((right_distilled & ~right_alone).sum())
-        gain["p_value"] = float(stats.binomtest(only_distilled, max(1, one_right)).pvalue)
-        significant = gain["p_value"] < 0.05
-    else:
+    images, labels = train_set
+    if new_student is None:
+        new_student = partial(
+            StudentMLP,
+            hidden=settings.student_hidden,
+            image_shape=images.shape[1:],
+            classes=classes,
+        )
+    if loss is None:
+        loss = DistillationLoss(settings.temperature, settings.alpha)
+    student = new_student().to(images.device)
+    check_model(student, train_set, test_set)
+    logits = predict(student, images[:2])
+    teacher_logits = torch.zeros(len(logits), classes, device=logits.device)
+    loss(logits, teacher_logits, labels[:2])
+    return new_student, loss
+
+
+def run_experiment(
+    train_set,  # as for train: any size, any number of classes, on any device
+    test_set,
+    settings=Settings(),
+    teacher=None,  # your own, trained; None: a TeacherCNN is trained
+    new_student=None,  # a function that makes your own; None: a StudentMLP
+    distillation_loss=None,  # your own; None: DistillationLoss, as in settings
+):
+    """Train a teacher, students without its answers and the same students with them.
+
+    Returns the trained networks, ``{(name, seed): network}``, and a record of each.
+    """
+    check_data(train_set, test_set)
+    images, labels = train_set
+    classes = 1 + max(labels.max().item(), test_set[1].max().item())
+    if teacher is not None:
+        check_model(teacher, train_set, test_set)
+        classes = predict(teacher, images[:1]).shape[1]
+    new_student, distillation_loss = student_and_loss(
+        train_set, test_set, settings, classes, new_student, distillation_loss
+    )
+    history = []
+    if teacher is None:
+        teacher, history = train_teacher(train_set, test_set, settings, classes)
+    teacher_logits = predict(teacher, images)  # once: its answers never change
+    check_logits(teacher_logits, len(images), "the teacher's logits")
+    print_answers(teacher_logits, labels, settings.temperature)
+    first = int(settings.seed)
+    test_logits = predict(teacher, test_set[0])
+    networks = {("teacher", first): teacher}
+    records = [measure("teacher", first, teacher, history, test_set, test_logits)]
+    for seed in range(first, first + settings.runs):
+        torch.manual_seed(seed)
+        untrained = new_student().to(images.device)
+        for name, answers in (
+            ("student alone", None),
+            ("student distilled", teacher_logits),
+        ):
+            print(f"\n{name}, seed {seed}")
+            student = copy.deepcopy(untrained)  # the same first weights,
+            torch.manual_seed(seed)  # the same dropout, if it has any,
+            history = train(
+                student,
+                train_set,
+                test_set,
+                epochs=settings.student_epochs,
+                teacher_logits=answers,
+                distillation_loss=distillation_loss,
+                seed=seed,  # and the same batches
+                batch_size=settings.batch_size,
+                lr=settings.lr,
+            )
+            networks[name, seed] = student
+            records.append(measure(name, seed, student, history, test_set, test_logits))
+    return networks, records
+
+
+# %% Its results
+
+
+def results_table(records):
+    """Text: a line for each kind of network, with the means over its records."""
+    text = f"{'':18}{'weights':>9}{'mult-adds':>11}{'ms':>7}"
+    text += f"{'accuracy':>10}{'errors':>8}{'moved':>8}{'NLL':>7}\n"
+    for name in dict.fromkeys(record["network"] for record in records):
+        same = [record for record in records if record["network"] == name]
+        mean = {}
+        for key in ("milliseconds", "accuracy", "errors", "errors_moved", "nll"):
+            mean[key] = float(np.mean([record[key] for record in same]))
+        text += f"{name:18}{same[0]['weights']:9,}{same[0]['multiply_adds']:11,}"
+        text += f"{mean['milliseconds']:7.1f}{mean['accuracy']:10.2%}"
+        text += f"{mean['errors']:8,.0f}{mean['errors_moved']:8,.0f}"
+        text += f"{mean['nll']:7.3f}\n"
+    text += "  mult-adds: for one image; ms: milliseconds for 1,000 images\n"
+    text += "  moved: errors if each image is moved one pixel down and one right\n"
+    return text + "  NLL: mean of -log(probability of the label)"
+
+
+def compare(networks, test_set):
+    """What distillation saves: a flat record, of means over the pairs of students.
+
+    ``interval`` is the 95 % interval of the mean (Student's t) over several pairs.
+    """
+    images, labels = test_set
+    right = {"teacher": [], "student alone": [], "student distilled": []}
+    for (name, _), network in networks.items():
+        right[name].append((predict(network, images).argmax(1) == labels).cpu())
+    alone = torch.stack(right["student alone"])  # (pairs, N)
+    distilled = torch.stack(right["student distilled"])
+    only_alone = (alone & ~distilled).sum(1).numpy()  # images, for each pair
+    only_distilled = (distilled & ~alone).sum(1).numpy()
+    saved = only_distilled - only_alone
+    behind = right["teacher"][0].sum() - alone.sum(1).double().mean()
+    gain = {
+        "pairs": len(saved),
+        "errors_saved": float(saved.mean()),
+        "errors_behind_teacher": behind.item(),  # of the student alone
+        "only_distilled": float(only_distilled.mean()),
+        "only_alone": float(only_alone.mean()),
+        "interval": None,
+    }
+    if len(saved) > 1:
         margin = float(stats.t.ppf(0.975, len(saved) - 1) * stats.sem(saved))
-        gain["interval"] = [point * (errors - margin), point * (errors + margin)]
-        significant = 0 < margin < abs(errors)  # 0: no spread to judge by
-    better = "better" if errors > 0 else "worse"
-    gain["verdict"] = better if significant else "no difference shown"
+        mean = gain["errors_saved"]
+        gain["interval"] = [mean - margin, mean + margin]
     return gain
 
 
-def results_table(results, gain=None):
-    """Text: a table of the summaries ``{name: summary}``, and what distillation saves."""
-    lines = [f"{'':18}  weights  mult-adds  accuracy         errors     NLL"]
-    for name, summary in results.items():
-        first = summary["runs"][0]
-        mean = summary["mean"]
-        sd = summary["sd"]["errors"]
-        errors = f"{mean['errors']:.0f}" if sd is None else f"{mean['errors']:.1f} +/- {sd:.1f}"
-        lines.append(
-            f"{name.replace('_', ' '):18}{first['parameters']:9,}{first['multiply_adds']:11,}"
-            f"{mean['accuracy']:10.2%}{errors:>15}{mean['nll']:8.3f}"
+def gain_text(gain):
+    """Text: the gain in sentences, and whether it may be luck."""
+    saved = gain["errors_saved"]
+    behind = gain["errors_behind_teacher"]
+    text = ""
+    if behind > 0:
+        text = f"The student alone makes {behind:,.0f} errors more than its teacher.\n"
+    text += f"Distillation saves {saved:,.0f} errors.\n"
+    text += (
+        f"{gain['only_distilled']:,.0f} images are read by the distilled student only"
+    )
+    text += f", {gain['only_alone']:,.0f} by the student alone only.\n"
+    if gain["interval"] is None:
+        return text + "One pair of students may be luck: --runs 5 trains five pairs."
+    low, high = gain["interval"]
+    verdict = "no difference is shown"
+    if 0 < low < high:  # if all pairs save as many, low is high, and chance unknown
+        verdict = "distillation helps"
+    if low < high < 0:
+        verdict = "distillation hurts"
+    interval = f"{low:.1f} to {high:.1f} errors saved"
+    text += f"{gain['pairs']} pairs with this teacher, 95 % interval {interval}:\n"
+    return text + f"{verdict}."
+
+
+def first_images_text(networks, test_set, n=5):
+    """Text: the labels of the first test images, and the first networks' answers."""
+    images, labels = test_set
+    answers = {"label": labels[:n]}
+    for (name, _), network in networks.items():
+        answers.setdefault(name, predict(network, images[:n]).argmax(1))
+    text = f"The first {n} test images"
+    for name, classes in answers.items():
+        text += f"\n  {name:18}" + "".join(f"{k:5}" for k in classes.cpu())
+    return text
+
+
+# %% Figures
+
+
+def class_ticks(names):
+    """Positions and labels of at most 20 ticks, one for each class or few of many."""
+    step = math.ceil(len(names) / 20)
+    return range(0, len(names), step), names[::step]
+
+
+def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=None):
+    """A Figure of four images, from clear to doubtful, and a network's soft labels.
+
+    ``logits`` ``(N, C)`` are its answers to all N images; ``names`` are of the classes.
+    """
+    classes = logits.shape[1]
+    names = names or range(classes)
+    temperatures = sorted({1.0, temperature})
+    figure = Figure((9, 2.5 + 1.9 * len(temperatures)), dpi=150, layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(1 + len(temperatures), 4, sharey="row")
+    for i, column in zip(clear_to_doubtful(logits, labels), grid.T):
+        picture, *charts = column
+        picture.imshow(images[i].permute(1, 2, 0).cpu().numpy(), cmap="gray_r")
+        picture.set(xticks=[], yticks=[], title=f"label {names[labels[i]]}")
+        for t, axes in zip(temperatures, charts):
+            p = (logits[i].cpu() / t).softmax(0).tolist()
+            axes.bar(range(classes), p, color="0.7", edgecolor="black")
+            axes.set_xticks(*class_ticks(names))
+            axes.set(ylim=(0, 1.18), yticks=(0, 0.5, 1))
+            for k in range(classes):
+                if p[k] > 0.05:
+                    axes.text(k, p[k] + 0.03, f"{p[k]:.2f}", ha="center", fontsize=8)
+    for t, axes in zip(temperatures, grid[1:, 0]):
+        axes.set_ylabel(f"T = {t:g}")
+    return figure
+
+
+def draw_curves(records, title=""):
+    """A Figure of the test error after each epoch; a given teacher is a line."""
+    epochs = []
+    percent = []
+    names = []
+    figure = Figure((7, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    for record in records:
+        for epoch in record["history"]:
+            epochs.append(epoch["epoch"])
+            percent.append(100 - 100 * epoch["test_accuracy"])
+            names.append(record["network"])
+        if not record["history"]:
+            error = 100 - 100 * record["accuracy"]
+            axes.axhline(error, color="black", label=record["network"])
+    seaborn.lineplot(
+        x=epochs,
+        y=percent,
+        hue=names,
+        style=names,
+        markers=True,
+        errorbar="sd",
+        ax=axes,
+    )
+    several = len({record["seed"] for record in records}) > 1
+    axes.legend(title="mean and standard deviation over pairs" if several else None)
+    axes.set(xlabel="epoch", ylabel="wrong answers on test images, %", title=title)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_confusion(matrices, names=None):
+    """A Figure of confusion matrices, ``{title: counts}``, true against predicted.
+
+    All errors are shaded on one scale. Up to 20 classes, the counts are written.
+    """
+    figure = Figure((7, 6.2 * len(matrices)), dpi=150, layout="constrained")
+    grid = figure.subplots(len(matrices), squeeze=False)
+    highest = 1
+    for counts in matrices.values():
+        highest = max(highest, np.max(counts - np.diag(np.diag(counts))))
+    for axes, (title, counts) in zip(grid.flat, matrices.items()):
+        counts = np.array(counts)
+        classes = len(counts)
+        positions, labels = class_ticks(names or range(classes))
+        seaborn.heatmap(
+            counts - np.diag(np.diag(counts)),  # the errors
+            vmin=0,
+            vmax=highest,
+            cmap="Reds",
+            cbar=False,
+            annot=np.where(counts, counts, "").astype(str) if classes <= 20 else None,
+            fmt="",
+            ax=axes,
         )
-    if gain:
-        saved = f"{gain['errors']:.4g} errors ({gain['points']:+.2f} points)"
-        lines += ["", f"Distillation saves {saved}: {gain['verdict']}"]
-        if gain["interval"] is None:
-            lines.append(f"exact McNemar test, p = {gain['p_value']:.2g}; use --runs to be surer")
-        else:
-            low, high = gain["interval"]
-            lines.append(f"{gain['pairs']} pairs, 95 % interval: {low:+.2f} to {high:+.2f} points")
-    return "\n".join(lines)
+        axes.set_xticks(np.add(positions, 0.5), labels)
+        axes.set_yticks(np.add(positions, 0.5), labels, rotation=0)
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+    return figure
 
 
-# ================================================================================ data
-
-SMALL_DIGITS_SETTINGS = Settings(
-    temperature=8.0,
-    alpha=0.9,
-    runs=3,
-    batch_size=64,
-    teacher_epochs=160,
-    teacher_lr=5e-3,
-    teacher_shift=2,
-    student_epochs=240,
-    student_lr=2e-3,
-)
-
-
-def check_data(train_set, test_set, teacher_logits=None, distillation_loss=None, max_shift=0):
-    """``TypeError`` or ``ValueError``, with one line, if ``train`` cannot work with these."""
-    for data in (train_set, test_set):
-        if len(data) != 2 or not all(map(torch.is_tensor, data)):
-            raise TypeError("each data set must be (images, labels), two torch tensors")
-        images, labels = data
-        types_fit = images.dtype == torch.float32 and labels.dtype == torch.int64
-        shapes_fit = images.dim() == 4 and labels.shape == images.shape[:1]
-        if not types_fit or not shapes_fit or (labels < 0).any():
-            found = [(tensor.shape, tensor.dtype) for tensor in data]
-            raise ValueError(f"need float32 (N, channels, H, W), int64 (N,) from 0, not {found}")
-    if teacher_logits is None and distillation_loss is not None:
-        raise ValueError("distillation_loss needs teacher_logits: see soft_labels")
-    shape = (len(all_shifts(max_shift)), len(train_set[0]))
-    if teacher_logits is not None and teacher_logits.shape[:2] != shape:
-        raise ValueError(f"need teacher_logits {(*shape, 'C')}, not {teacher_logits.shape}")
+# %% Data
 
 
 def load_mnist(data_dir="data"):
-    """MNIST as two sets ``(images, labels)``, for training and testing; downloaded if missing.
+    """MNIST as two sets ``(images, labels)``, to train and to test; downloaded at need.
 
-    Images are ``(N, 1, 28, 28)``, 0 for paper and 1 for ink. ``OSError`` if unavailable.
+    Images are ``(N, 1, 28, 28)``, 0 for paper, 1 for ink. ``OSError`` if unavailable.
     """
     from torchvision.datasets import MNIST  # only here: the import takes a second
 
@@ -485,20 +742,24 @@ def load_mnist(data_dir="data"):
     try:
         sets = [MNIST(data_dir, is_train, download=True) for is_train in (True, False)]
         for part, n in zip(sets, (60_000, 10_000)):
-            if not (len(part.data) == len(part.targets) == n and part.targets.max() <= 9):
-                raise ValueError(f"expected {n} images and labels from 0 to 9")
+            sizes_fit = len(part.data) == len(part.targets) == n
+            require(sizes_fit and part.targets.max() <= 9, f"not {n} digits")
     except Exception as error:  # a network or a file can fail in any way
         reason = " ".join(str(error).split())
         names = ", ".join(name.removesuffix(".gz") for name, _ in MNIST.resources)
+        problem = f"no MNIST in {data_dir}/MNIST/raw ({reason})"
         advice = f"empty it and put these files there, gzipped or not: {names}"
-        raise OSError(f"no MNIST in {data_dir}/MNIST/raw ({reason}); {advice}") from error
+        raise OSError(f"{problem}; {advice}") from error
     finally:
         socket.setdefaulttimeout(previous)
-    return [(part.data[:, None] / 255, part.targets) for part in sets]
+    return [(part.data[:, None] / 255, part.targets.long()) for part in sets]
 
 
 def load_small_digits():
-    """scikit-learn's digits at MNIST's size; test set: the last 597, mostly by new writers."""
+    """scikit-learn's digits, at MNIST's size: 1,200 to train, 597 to test.
+
+    The test images are the last of its file, most of them by other writers.
+    """
     images, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
     images = F.pad(F.interpolate(images, size=(20, 20), mode="bilinear"), [4] * 4)
@@ -507,19 +768,26 @@ def load_small_digits():
 
 
 def load_data(dataset="auto", data_dir="data"):
-    """``(name, training set, test set)``; "auto" is MNIST or, with a warning, the small digits."""
+    """``(name, training set, test set)`` of "mnist" or of "digits", the small ones.
+
+    "auto" is MNIST or, with a warning, the small digits.
+    """
+    known = dataset in ("auto", "mnist", "digits")
+    require(known, f'dataset must be "auto", "mnist" or "digits", not "{dataset}"')
     if dataset != "digits":
         try:
             return "mnist", *load_mnist(data_dir)
         except OSError as error:
             if dataset == "mnist":
                 raise
-            print(f"WARNING: small digits are used, NOT MNIST: {error}\n", file=sys.stderr)
+            print(
+                f"WARNING: small digits are used, NOT MNIST: {error}", file=sys.stderr
+            )
     return "digits", *load_small_digits()
 
 
 def hold_out(data, n, seed=0):
-    """Split ``(images, labels)`` into the rest and ``n``, with the same share of each class."""
+    """Split ``(images, labels)`` into the rest and ``n``, each class in proportion."""
     images, labels = data
     rest, held, rest_labels, held_labels = train_test_split(
         images, labels, test_size=n, random_state=seed, stratify=labels
@@ -527,174 +795,211 @@ def hold_out(data, n, seed=0):
     return (rest, rest_labels), (held, held_labels)
 
 
-# =================================================================== figures and files
+def repeat(data, times=20):
+    """A small data set ``times`` over, so that an epoch has enough steps.
+
+    Hold out images before, not after: a copy must never be tested on.
+    """
+    images, labels = data
+    return images.repeat(times, 1, 1, 1), labels.repeat(times)
 
 
-def draw_confusion(labels, logits, title, class_names=None):
-    """A Figure that counts true against predicted classes; the errors are shaded red."""
-    names = range(logits.shape[1]) if class_names is None else class_names
-    ticks = np.arange(logits.shape[1]) + 0.5
-    answers = logits.argmax(1).cpu()
-    counts = metrics.confusion_matrix(labels.cpu(), answers, labels=range(logits.shape[1]))
-    errors = counts - np.diag(np.diag(counts))
-    text = np.where(counts, counts, "").astype(str)
-    figure = Figure((7, 6), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    seaborn.heatmap(errors, annot=text, fmt="", cmap="Reds", cbar=False, yticklabels=False, ax=axes)
-    axes.set_title(f"{title}: {errors.sum():,} errors in {len(labels):,}")
-    axes.set(xlabel="predicted", xticks=ticks, xticklabels=names)
-    axes.set(ylabel="true", yticks=ticks, yticklabels=names)
-    return figure
-
-
-def draw_curves(curves, first, xlabel, ylabel, title):
-    """A Figure of the means of ``{name: [values of each run]}`` over first, first + 1, ..."""
-    x = []
-    y = []
-    names = []
-    for name, runs in curves.items():
-        for run in runs:
-            x += range(first, first + len(run))
-            y += run
-            names += [name] * len(run)
-    figure = Figure((7, 4.5), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    seaborn.lineplot(x=x, y=y, hue=names, style=names, markers=True, errorbar="sd", ax=axes)
-    axes.legend(title="mean, and standard deviation over runs")
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def draw_figures(experiment, test_set, title, class_names=None):
-    """The three Figures of an ``Experiment``, by name."""
-    by_epoch = {}
-    by_shift = {}
-    for name, summary in experiment.results.items():
-        runs = summary["runs"]
-        label = name.replace("_", " ")
-        by_shift[label] = [run["shift_errors"] for run in runs]
-        by_epoch[label] = [[100 - 100 * e["test_accuracy"] for e in run["history"]] for run in runs]
-    logits = experiment.distilled[0].test_logits
-    wrong = "wrong answers on test images, %"
-    confusion = draw_confusion(test_set[1], logits, f"{title}, distilled student", class_names)
-    return {
-        "confusion_matrix": confusion,
-        "training_curves": draw_curves(by_epoch, 1, "epoch", wrong, title),
-        "shifted_images": draw_curves(by_shift, 0, "shift in pixels", wrong, title),
-    }
-
-
-def save(experiment, figures, facts, folder, prefix):
-    """Write results, weights of the first networks, figures; delete those of an earlier run."""
-    report = {"run": facts, "settings": asdict(experiment.settings)}
-    report.update(experiment.results, gain=experiment.gain)
-    networks = (experiment.teacher, experiment.alone[0], experiment.distilled[0])
-    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=folder) as unfinished:
-        start = f"{unfinished}/{prefix}"
-        Path(f"{start}_results.json").write_text(json.dumps(report, indent=1, allow_nan=False))
-        for name, figure in figures.items():
-            figure.savefig(f"{start}_{name}.png")
-        for name, trained in zip(experiment.results, networks):
-            weights = {key: weight.cpu() for key, weight in trained.model.state_dict().items()}
-            torch.save(weights, f"{start}_{name}.pt")
-        files = list(Path(unfinished).iterdir())
-        for file in files:  # all old ones go before a new one comes: they never mix
-            Path(folder, file.name).unlink(missing_ok=True)
-        for file in files:
-            file.replace(Path(folder, file.name))
-
-
-# ======================================================================== command line
-
-
-def show_epoch(record, epochs, progress):
-    """Give ``progress`` a line about this epoch; if there are many, only about some of them."""
-    if (epochs - record["epoch"]) % max(1, epochs // 20) == 0:  # always for the last
-        result = f"loss {record['loss']:.4f}   test accuracy {record['test_accuracy']:.2%}"
-        progress(f"  epoch {record['epoch']}/{epochs}   {result}   {record['seconds']:.2f} s")
+# %% Command line
 
 
 def build_parser():
-    """Options for ``Settings``, absent unless typed, and options for data and files."""
-    usage = "python kd_mnist.py [options] (--help lists them)"
-    description = "Train a teacher, and a student alone and distilled, on MNIST if possible."
-    parser = argparse.ArgumentParser(usage=usage, description=description, allow_abbrev=False)
+    """The options: those of ``Settings``, and where data come from and results go."""
+    parser = argparse.ArgumentParser(
+        description="Train a teacher, a student alone and the same student distilled.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
-        help = f"{f.metadata['help']} (for MNIST: {f.default})"
-        parser.add_argument(flag, type=f.type, default=argparse.SUPPRESS, help=help)
+        add(flag, type=f.type, default=f.default, help=f.metadata["help"])
+    data = "MNIST, scikit-learn's small digits, or auto: these if MNIST cannot be had"
+    add("--dataset", default="auto", choices=("auto", "mnist", "digits"), help=data)
+    add("--data-dir", type=Path, default="data", help="folder that holds MNIST/raw")
+    holdout = "take so many images out of the training set and test on them instead"
+    add("--holdout", type=int, default=0, help=holdout)
+    add("--teacher", type=Path, help="train no teacher: take mnist_teacher.pt of a run")
+    add("--out-dir", type=Path, default=".", help="folder for all that is written")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--dataset", default="auto", choices=("auto", "mnist", "digits"))
-    parser.add_argument("--data-dir", type=Path, default="data", help="holds MNIST/raw")
-    parser.add_argument("--holdout", type=int, help="number of training images to test on")
-    parser.add_argument("--teacher", type=Path, help="weights of a trained teacher")
-    parser.add_argument("--out-dir", type=Path, default=".", help="folder for results")
-    parser.add_argument("--device", default=device, help="cpu, cuda or cuda:1")
+    add("--device", default=device, help="cpu, cuda, cuda:1 ...")
     return parser
 
 
-def run_command(argv):
-    """Carry out the command line ``argv``: load, train, compare, print and save."""
-    started = time.perf_counter()
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    typed = {f.name: getattr(args, f.name) for f in fields(Settings) if hasattr(args, f.name)}
-    teacher = None
+def one_line(error):
+    """The text of an error without its line breaks, shortened if it is very long."""
+    return " ".join(str(error).split())[:1000]
+
+
+def load_teacher(path, channels):
+    """A TeacherCNN for digits with the weights in a file; ``ValueError`` if unfit."""
+    teacher = TeacherCNN(channels)
     try:
-        settings = Settings(**typed)
-        torch.zeros(1, device=args.device).cpu()  # does the device work?
-        if args.teacher:
-            if not is_zipfile(args.teacher):
-                raise ValueError(f"--teacher: {args.teacher} is no file of torch.save")
-            teacher = TeacherCNN(settings.teacher_channels).to(args.device)
-            teacher.load_state_dict(torch.load(args.teacher, "cpu", weights_only=True))
-        args.out_dir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=args.out_dir).close()  # can we write there?
-        name, train_set, test_set = load_data(args.dataset, args.data_dir)
-        if args.holdout is not None:
-            train_set, test_set = hold_out(train_set, args.holdout)
-    except UnpicklingError:
-        parser.error(f"--teacher: {args.teacher} must hold a state_dict, not a model")
-    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-        parser.error(" ".join(str(error).split())[:400])
+        teacher.load_state_dict(torch.load(path, "cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # a file may hold anything
+        wanted = f"the weights of a TeacherCNN with --teacher-channels {channels}"
+        raise ValueError(f"--teacher {path} does not hold {wanted}") from error
+    finite = all(weight.isfinite().all() for weight in teacher.parameters())
+    require(finite, f"--teacher {path} holds weights that are not finite")
+    return teacher
+
+
+def load_sets(args):
+    """Name and title of the data, and both sets, as the options want them."""
+    name, train_set, test_set = load_data(args.dataset, args.data_dir)
+    title = "MNIST" if name == "mnist" else "small digits, not MNIST"
+    if args.holdout != 0:
+        train_set, test_set = hold_out(train_set, args.holdout)
+        title += ", held-out training images"
+    n = len(train_set[0])
+    print(f"{title}: {n:,} images to train on, {len(test_set[0]):,} to test on")
+    if name == "digits":
+        train_set = repeat(train_set)
+        print("An epoch shows each of these few images 20 times.")
     train_set = [part.to(args.device) for part in train_set]
     test_set = [part.to(args.device) for part in test_set]
-    title = "MNIST" if name == "mnist" else "small digits, not MNIST"
-    title += ", held-out images" if args.holdout else ""
-    if name == "digits":
-        settings = replace(SMALL_DIGITS_SETTINGS, **typed)
-    data = f"{title}: {len(train_set[1]):,} training images, {len(test_set[1]):,} to test on"
-    print(f"{data}\nSettings changed: {typed or 'none'}")
-    if Path(args.out_dir, f"{name}_results.json").exists():
-        print(f"Replacing {name}_* of an earlier run")
-    experiment = run_experiment(train_set, test_set, settings, teacher, progress=print)
-    print(f"\n{results_table(experiment.results, experiment.gain)}")
-    seconds = time.perf_counter() - started
-    facts = {"data": data, "teacher_file": str(args.teacher or "none"), "seconds": seconds}
-    facts.update(device=args.device, threads=torch.get_num_threads(), torch=torch.__version__)
-    with ThreadPoolExecutor() as thread:  # Ctrl-C cannot stop it half-way
-        figures = thread.submit(draw_figures, experiment, test_set, title).result()
-        thread.submit(save, experiment, figures, facts, args.out_dir, name).result()
-    print(f"\n{title}: {name}_* are in", ascii(str(args.out_dir)), f"after {seconds:.0f} s")
+    return name, title, train_set, test_set
+
+
+def describe_run(argv, title, device):
+    """What a report needs besides settings and results."""
+    device_name = platform.processor() or platform.machine()
+    if device.startswith("cuda"):
+        device_name = torch.cuda.get_device_name(device)
+    run = {
+        "command": shlex.join(["python", "kd_mnist.py", *argv]),
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "data": title,
+        "device": device,
+        "device_name": device_name,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
+    for package in ("torch", "torchvision", "numpy", "scikit-learn"):
+        run[package] = version(package)
+    return run
+
+
+def save_weights(path, network):
+    """Write a ``state_dict`` that loads on any computer, with or without a GPU."""
+    weights = {key: weight.cpu() for key, weight in network.state_dict().items()}
+    torch.save(weights, path)
+
+
+def save_json(path, report):
+    """Write strict JSON, without NaN."""
+    text = json.dumps(report, indent=1, allow_nan=False)
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def save_figure(path, draw, *arguments):
+    """Write the Figure that ``draw(*arguments)`` makes; in a notebook, show it too."""
+    draw(*arguments).savefig(path)
+    if "ipykernel" in sys.modules:
+        from IPython.display import Image, display
+
+        display(Image(filename=path))
+
+
+def save_all(start, networks, records, report, train_set, title):
+    """Write weights, results and figures to files whose names begin with ``start``.
+
+    What cannot be written is named, the rest is written. Returns whether all was.
+    """
+    seed = report["settings"]["seed"]
+    temperature = report["settings"]["temperature"]
+    teacher = networks["teacher", seed]
+    images, labels = train_set
+    logits = predict(teacher, images)
+    soft_title = f"{title}: the teacher's soft labels of four training images"
+    matrices = {}
+    for record in records:
+        if record["seed"] == seed and record["network"] != "teacher":
+            name = f"{title}, {record['network']}: {record['errors']:,} errors"
+            matrices[name] = record["confusion_matrix"]
+    complete = True
+    for name, save, arguments in (
+        ("teacher.pt", save_weights, [teacher]),
+        ("student_alone.pt", save_weights, [networks["student alone", seed]]),
+        ("student_distilled.pt", save_weights, [networks["student distilled", seed]]),
+        ("results.json", save_json, [report]),
+        (
+            "soft_labels.png",
+            save_figure,
+            [draw_soft_labels, images, labels, logits, temperature, soft_title],
+        ),
+        ("training_curves.png", save_figure, [draw_curves, records, title]),
+        ("confusion_matrix.png", save_figure, [draw_confusion, matrices]),
+    ):
+        path = f"{start}_{name}"
+        try:
+            save(path, *arguments)
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
+            print(f"kd_mnist.py: error: {path}: {one_line(error)}", file=sys.stderr)
+            complete = False
+    return complete
 
 
 def main(argv=None):
-    """Run the command line ``argv``, by default this process's own; return its exit code."""
-    if argv is None and "kernel_launcher" in sys.argv[0]:
-        argv = []  # pasted into a notebook, this file sees the kernel's arguments
+    """Run the command line ``argv``, by default this process's own.
+
+    Returns what ``run_experiment`` returned; errors leave by ``sys.exit``, in one line.
+    """
+    started = time.perf_counter()
+    if argv is None:
+        # Pasted into a notebook, this file sees the arguments of the notebook's kernel.
+        argv = [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
+    args = build_parser().parse_args(argv)
+    teacher = None
     try:
-        run_command(argv)
-    except KeyboardInterrupt:
-        print("\nkd_mnist.py: interrupted", file=sys.stderr)
-        return 130
-    except (OSError, FloatingPointError) as error:
-        print(f"kd_mnist.py: error: {error}", file=sys.stderr)
-        return 1
-    return 0
+        settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
+        torch.zeros(1, device=args.device).cpu()  # does the device work?
+        if args.teacher:
+            teacher = load_teacher(args.teacher, args.teacher_channels).to(args.device)
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+        require(os.access(args.out_dir, os.W_OK), f"cannot write to {args.out_dir}")
+        name, title, train_set, test_set = load_sets(args)
+    except (OSError, ValueError, RuntimeError, AssertionError) as error:
+        sys.exit(f"kd_mnist.py: error: {one_line(error)}")
+    run = describe_run(argv, title, args.device)
+    print(f"on {run['device']} ({run['device_name']}), threads: {run['threads']}")
+    if args.teacher and args.holdout:
+        print("WARNING: a teacher trained on the held-out images looks too good here.")
+    try:
+        networks, records = run_experiment(train_set, test_set, settings, teacher)
+    except FloatingPointError as error:
+        sys.exit(f"kd_mnist.py: error: {error}")
+    gain = compare(networks, test_set)
+    print(f"\n{results_table(records)}\n\n{gain_text(gain)}")
+    print(f"\n{first_images_text(networks, test_set)}", flush=True)
+    run["seconds"] = time.perf_counter() - started
+    report = {
+        "run": run,
+        "settings": asdict(settings),
+        "networks": records,
+        "gain": gain,
+    }
+    if args.teacher:
+        run["teacher"] = str(args.teacher)
+        del report["settings"]["teacher_epochs"]
+        del report["settings"]["teacher_shift"]
+    start = f"{args.out_dir}/{name}"
+    complete = save_all(start, networks, records, report, train_set, title)
+    seconds = time.perf_counter() - started
+    print("\nFiles:", ascii(f"{start}_*"), f"after {seconds:.0f} s")
+    if not complete:
+        sys.exit(1)
+    return networks, records
 
 
 if __name__ == "__main__":
-    if exit_code := main():  # a notebook shows even exit(0) as an error
-        sys.exit(exit_code)
+    try:
+        networks, records = main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,6 +1,5 @@
 """What the tests share: the option --slow, tiny data, and the script alone in a folder."""
 
-import json
 import os
 import subprocess
 import sys
@@ -14,10 +13,10 @@ import kd_mnist
 ROOT = Path(__file__).parents[1]
 OFFLINE = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "https")}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-FIGURES = ("confusion_matrix.png", "training_curves.png", "shifted_images.png")
+FIGURES = ("soft_labels.png", "training_curves.png", "confusion_matrix.png")
 WEIGHTS = ("teacher.pt", "student_alone.pt", "student_distilled.pt")
 FILES = (*FIGURES, *WEIGHTS, "results.json")
-TINY = ("--dataset", "digits", "--teacher-epochs", "1", "--student-epochs", "1", "--runs", "1")
+TINY = ("--dataset", "digits", "--teacher-epochs", "1", "--student-epochs", "1")
 torch.set_num_threads(1)  # on tiny data, threads only wait for each other
 
 
@@ -32,16 +31,9 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
-            item.add_marker(pytest.mark.skip(reason="takes long: run python -m pytest --slow"))
-
-
-def strict_json(path):
-    """The content of a JSON file that holds no NaN and no infinity."""
-
-    def refuse(constant):
-        raise ValueError(f"{constant} is no JSON")
-
-    return json.loads(path.read_text(), parse_constant=refuse)
+            item.add_marker(
+                pytest.mark.skip(reason="takes long: python -m pytest --slow")
+            )
 
 
 @pytest.fixture
@@ -52,29 +44,16 @@ def tiny():
 
 
 @pytest.fixture
-def fit(tiny):
-    """Trains a fresh default student on the tiny set and returns it with its history."""
-
-    def fit(seed=0, epochs=2, batch_size=32, **options):
-        torch.manual_seed(seed)
-        student = kd_mnist.StudentMLP()
-        options |= {"epochs": epochs, "seed": seed, "batch_size": batch_size}
-        return student, kd_mnist.train(student, *tiny, **options)
-
-    return fit
-
-
-@pytest.fixture
 def alone_in(tmp_path):
-    """Runs a copy of the script in a folder that holds nothing else, with the network cut off."""
+    """Runs a copy of the script in a folder that holds nothing else, without network."""
     script = tmp_path / "kd_mnist.py"
     script.write_bytes((ROOT / "kd_mnist.py").read_bytes())
 
-    def execute(*arguments, python=(script,), **environment):
-        command = [sys.executable, *python, *map(str, arguments)]
+    def execute(*arguments, **environment):
+        command = [sys.executable, "kd_mnist.py", *arguments]
         environment = {**os.environ, **OFFLINE, **ONE_THREAD, **environment}
-        options = {"env": environment, "cwd": tmp_path, "timeout": 200}
-        return subprocess.run(command, check=False, capture_output=True, text=True, **options)
+        options = {"env": environment, "cwd": tmp_path, "encoding": "utf-8"}
+        return subprocess.run(command, check=False, capture_output=True, **options)
 
     execute.folder, execute.script = tmp_path, script
     return execute

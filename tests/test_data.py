@@ -13,7 +13,9 @@ from torchvision.datasets import MNIST
 
 import kd_mnist
 
-NAMES = [f"{p}-{k}-ubyte" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]
+NAMES = [
+    f"{p}-{k}-ubyte" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,9 @@ def fake_mnist():
 def offline(monkeypatch, fake_mnist):
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it may remember another proxy
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # it may remember another proxy
     sums = [
         (f"{name}.gz", hashlib.md5(zipped).hexdigest())
         for name, (_, zipped) in fake_mnist[1].items()
@@ -54,20 +58,34 @@ def test_mnist_is_read_gzipped_or_not(fake_mnist, offline, tmp_path, gzipped):
     for name, both in fake_mnist[1].items():
         (raw / f"{name}{'.gz' if gzipped else ''}").write_bytes(both[gzipped])
     (images, labels), (test_images, test_labels) = kd_mnist.load_mnist(tmp_path)
-    assert images.shape == (60_000, 1, 28, 28) and test_images.shape == (10_000, 1, 28, 28)
-    assert images.dtype == torch.float32 and labels.dtype == test_labels.dtype == torch.int64
+    assert images.shape == (60_000, 1, 28, 28) and test_images.shape == (
+        10_000,
+        1,
+        28,
+        28,
+    )
+    assert (
+        images.dtype == torch.float32
+        and labels.dtype == test_labels.dtype == torch.int64
+    )
     assert images.min() == 0 and images.max() == 1
     np.testing.assert_array_equal(labels, fake_mnist[0][0])
     np.testing.assert_array_equal(test_labels, fake_mnist[0][1])
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "web page", "label 10", "fewer", "cut gzip"])
-def test_a_damaged_folder_is_one_line(fake_mnist, offline, tmp_path, capsys, damage):
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "web page", "label 10", "fewer", "cut gzip"]
+)
+def test_a_damaged_folder_is_one_line(fake_mnist, offline, tmp_path, damage):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for name, (plain, _) in fake_mnist[1].items():
         (raw / name).write_bytes(plain)
-    damaged = {"cut": plain[:-1], "empty": b"", "web page": b"<html>please log in</html>"}
+    damaged = {
+        "cut": plain[:-1],
+        "empty": b"",
+        "web page": b"<html>please log in</html>",
+    }
     damaged["label 10"] = plain[:-1] + b"\x0a"
     damaged["fewer"] = np.array([0x801, 5], ">u4").tobytes() + b"\0\1\2\3\4"
     if damage == "cut gzip":
@@ -75,22 +93,40 @@ def test_a_damaged_folder_is_one_line(fake_mnist, offline, tmp_path, capsys, dam
         (raw / f"{name}.gz").write_bytes(gzip.compress(plain)[:-9])
     else:
         (raw / name).write_bytes(damaged[damage])
-    arguments = ["--dataset", "mnist", "--data-dir", str(tmp_path), "--out-dir", str(tmp_path)]
-    assert kd_mnist.main(arguments) == 1
-    error = capsys.readouterr().err
+    arguments = [
+        "--dataset",
+        "mnist",
+        "--data-dir",
+        str(tmp_path),
+        "--out-dir",
+        str(tmp_path),
+    ]
+    with pytest.raises(SystemExit) as stop:
+        kd_mnist.main(arguments)
+    error = str(stop.value.code)
     assert str(raw) in error and "empty it" in error
-    assert error.count("kd_mnist.py: error: ") == 1 and error.count("\n") == 1
+    assert error.startswith("kd_mnist.py: error: ") and "\n" not in error
 
 
-def test_without_network_auto_warns_and_mnist_asks_for_its_files(tmp_path, offline, capsys):
+def test_without_network_auto_warns_and_mnist_asks_for_its_files(
+    tmp_path, offline, capsys
+):
     name, (images, _), (_, test_labels) = kd_mnist.load_data("auto", tmp_path)
     assert (name, images.shape, len(test_labels)) == ("digits", (1200, 1, 28, 28), 597)
-    assert images.min() == images[:, :, :4].sum() == images[..., -4:].sum() == 0  # 20x20 in 28x28
+    assert (
+        images.min() == images[:, :, :4].sum() == images[..., -4:].sum() == 0
+    )  # 20x20 in 28x28
     assert "WARNING: small digits are used, NOT MNIST" in capsys.readouterr().err
     with pytest.raises(OSError, match="gzipped or not") as error:
         kd_mnist.load_data("mnist", tmp_path)
     folder, message = str(tmp_path / "MNIST" / "raw"), str(error.value)
     assert all(part in message for part in (*NAMES, folder)) and "\n" not in message
+
+
+def test_another_name_is_no_data_set():
+    for name in ("cifar10", "Digits"):
+        with pytest.raises(ValueError, match='"auto", "mnist" or "digits"'):
+            kd_mnist.load_data(name)
 
 
 def test_a_download_has_a_time_out_and_a_third_mirror(tmp_path, monkeypatch):
@@ -112,13 +148,27 @@ def test_hold_out_is_stratified_and_repeatable():
     labels = torch.arange(1000) % 10
     labels[labels == 9] = 0  # class 0 twice as often, class 9 never
     numbers = torch.arange(1000)
-    (rest, rest_labels), (held, held_labels) = kd_mnist.hold_out((numbers, labels), 100, seed=3)
-    assert torch.equal(torch.cat([rest, held]).sort().values, numbers)  # each image once
-    assert torch.equal(labels[rest], rest_labels) and torch.equal(labels[held], held_labels)
+    (rest, rest_labels), (held, held_labels) = kd_mnist.hold_out(
+        (numbers, labels), 100, seed=3
+    )
+    assert torch.equal(
+        torch.cat([rest, held]).sort().values, numbers
+    )  # each image once
+    assert torch.equal(labels[rest], rest_labels) and torch.equal(
+        labels[held], held_labels
+    )
     assert torch.bincount(held_labels, minlength=10).tolist() == [20, *[10] * 8, 0]
     assert torch.equal(kd_mnist.hold_out((numbers, labels), 100, seed=3)[1][0], held)
-    assert not torch.equal(kd_mnist.hold_out((numbers, labels), 100, seed=4)[1][0], held)
+    assert not torch.equal(
+        kd_mnist.hold_out((numbers, labels), 100, seed=4)[1][0], held
+    )
     limits = {0: "in the range", 8: "classes = 9", 992: "train_size = 8 .*classes = 9"}
     for n, limit in {**limits, 1000: "samples 1000", 2000: "samples 1000"}.items():
         with pytest.raises(ValueError, match=limit):
             kd_mnist.hold_out((numbers, labels), n)
+
+
+def test_repeat_shows_each_image_as_often():
+    images, labels = kd_mnist.repeat((torch.rand(5, 1, 4, 4), torch.arange(5)), 3)
+    assert torch.bincount(labels).tolist() == [3] * 5
+    assert torch.equal(images[:5], images[10:]) and len(images) == 15

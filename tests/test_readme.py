@@ -1,162 +1,135 @@
-"""Every block of the README runs: Python as it stands, commands on tiny data. And its pictures."""
+"""The README: its blocks run, its quotations are the script's, its links lead somewhere."""
 
+import ast
+import doctest
 import re
 import runpy
 import shlex
 
-import matplotlib.image
 import numpy as np
 import pytest
-import sklearn.datasets
 import torch
+import torchvision
 from conftest import ROOT, TINY
 from PIL import Image
-from reproduce import named_blocks, whole
-from torchvision import models
 
 import kd_mnist
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SCRIPT = (ROOT / "kd_mnist.py").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON = [text for language, text in BLOCKS if language == "python"]
-NAMED = named_blocks(README)
-BASES = set(re.findall(r"^# Block: .*, after (.*)$", README, re.MULTILINE))
-METHOD = next(code for code in PYTHON if "def distillation_loss" in code)
-VISIBLE = re.sub(r"<details.*?</details>\n", "", README, flags=re.DOTALL)
 BASH = "".join(text for language, text in BLOCKS if language == "bash")
-COMMANDS = [line for line in BASH.replace("\\\n", " ").splitlines() if line[:1] not in ("", "#")]
-SCRIPT = "python kd_mnist.py"
+
+
+def blocks(wanted):
+    """The texts of all blocks of one language."""
+    return [text for language, text in BLOCKS if language == wanted]
 
 
 @pytest.fixture
-def somewhere(tmp_path, monkeypatch):
-    """A folder with the files that README blocks refer to; little data and at most two epochs."""
+def small_world(tmp_path, monkeypatch):
+    """An empty folder with saved networks; little data and at most two epochs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "first").mkdir()
     for folder in (".", "first"):
-        for kind in ("alone", "distilled"):
-            torch.save(kd_mnist.StudentMLP().state_dict(), f"{folder}/mnist_student_{kind}.pt")
-        torch.save(kd_mnist.TeacherCNN().state_dict(), f"{folder}/mnist_teacher.pt")
-    drawing = np.zeros((60, 60, 3), np.uint8)
-    drawing[10:50, 25:32] = 255
-    for name in ("photo.png", "another.jpg"):
-        matplotlib.image.imsave(name, drawing)
-
-    whole_train, sets = kd_mnist.train, zip(kd_mnist.load_small_digits(), (320, 100))
-    sets = [kd_mnist.hold_out(part, n)[1] for part, n in sets]
+        teacher = kd_mnist.TeacherCNN().state_dict()
+        student = kd_mnist.StudentMLP().state_dict()
+        torch.save(teacher, f"{folder}/mnist_teacher.pt")
+        torch.save(student, f"{folder}/mnist_student_distilled.pt")
+    whole_train, hold_out = kd_mnist.train, kd_mnist.hold_out
+    train_set, test_set = kd_mnist.load_small_digits()
+    sets = [hold_out(train_set, 320)[1], hold_out(test_set, 100)[1]]
 
     def short_train(*arguments, epochs, **options):
         return whole_train(*arguments, epochs=min(epochs, 2), **options)
 
-    def small_hold_out(dataset, n, seed=0, split=kd_mnist.hold_out):
-        return split(dataset, n if n < len(dataset[1]) else 100, seed)
+    def small_hold_out(data, n, seed=0):
+        return hold_out(data, min(n, len(data[1]) // 3), seed)
 
     monkeypatch.setattr(kd_mnist, "hold_out", small_hold_out)
     monkeypatch.setattr(kd_mnist, "train", short_train)
-    monkeypatch.setattr(kd_mnist, "load_data", lambda *_, **__: ("digits", *sets))
+    monkeypatch.setattr(kd_mnist, "load_small_digits", lambda: sets)
+    monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *sets))
 
 
-def test_every_block_is_tested_or_output_and_set_up_is_known():
-    assert {language for language, _ in BLOCKS} <= {"python", "bash", "text", "mermaid"} and PYTHON
-    known = (SCRIPT, "python3 -m venv .venv", "python tests/benchmark.py")
-    assert all(command.startswith(known) for command in COMMANDS)
+def fake_fashion(folder, train, download):
+    """In place of Fashion-MNIST: its types and shapes."""
+    data = type("Part", (), {})()
+    data.data = torch.zeros(20, 28, 28, dtype=torch.uint8)
+    data.targets = torch.arange(20) % 10
+    return data
 
 
-@pytest.mark.parametrize("code", [c for c in PYTHON if c != METHOD and c not in NAMED.values()])
-def test_python_block(somewhere, tmp_path, code):
-    """As it stands."""
-    (tmp_path / "block.py").write_text(code)
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_block(small_world, tmp_path, monkeypatch, code):
+    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fake_fashion)
+    short = code.replace("range(100)", "range(1)")
+    (tmp_path / "block.py").write_text(short, encoding="utf-8")
     runpy.run_path("block.py")
 
 
-@pytest.mark.parametrize("name", sorted(NAMED.keys() - BASES - {"image folders"}))
-def test_recipe(somewhere, tmp_path, name):
-    """With the blocks that it builds on."""
-    (tmp_path / "block.py").write_text(whole(name, NAMED))
-    runpy.run_path("block.py")
+def test_the_prompts_print_what_the_page_shows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session = "\n".join(blocks("pycon"))
+    test = doctest.DocTestParser().get_doctest(session, {}, "README.md", None, 0)
+    printed = []
+    runner = doctest.DocTestRunner(verbose=False)
+    assert runner.run(test, out=printed.append).failed == 0, "".join(printed)
 
 
-@pytest.mark.slow
-def test_recipe_of_image_folders(somewhere, tmp_path, monkeypatch):
-    digits = sklearn.datasets.load_digits()
-    digits.images = digits.images[:220]
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: digits)
-    monkeypatch.setattr(models, "vgg16_bn", models.vgg11_bn)  # which takes half the time
-    (tmp_path / "block.py").write_text(NAMED["image folders"])
-    runpy.run_path("block.py")
-    assert len(list(tmp_path.glob("pictures/*/*/*.png"))) == 220
+def test_quoted_lines_are_the_scripts_own():
+    quotations = blocks("py")
+    assert len(quotations) > 3
+    for quotation in quotations:
+        assert f"\n{quotation}" in SCRIPT, quotation
+    table = re.findall(r"^\| .* \| `(.*)` \|$", README, re.MULTILINE)
+    assert sum(f"        {line}\n" in SCRIPT for line in table) == 5
 
 
-@pytest.mark.slow
-def test_the_method_on_one_screen(tmp_path, capsys):
-    """It runs as it stands, the teacher reads best, and its loss is that of the script."""
-    (tmp_path / "block.py").write_text(METHOD)
-    method = runpy.run_path(str(tmp_path / "block.py"))
-    teacher, *students = re.findall(r"[\d.]+%", capsys.readouterr().out)
-    assert len(students) == 2 and teacher > max(students)
-    logits = torch.randn(9, 10), 5 * torch.randn(9, 10)
-    for T, alpha in ((1.0, 0.5), (4.0, 0.9), (20.0, 0.1)):
-        expected = kd_mnist.DistillationLoss(T, alpha)(*logits, torch.arange(9))
-        found = method["distillation_loss"](*logits, torch.arange(9), T, alpha)
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+def test_each_definition_is_named():
+    for node in ast.parse(SCRIPT).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            assert re.search(rf"\b{node.name}\b", README), node.name
 
 
-def test_the_visible_page_is_short():
-    numbers = re.findall(r"(?<![\w.#/])\d[\d.,]*", VISIBLE)
-    assert len(VISIBLE.splitlines()) <= 260 and len(numbers) <= 120
-    assert len(METHOD.splitlines()) <= 40
+@pytest.mark.parametrize(
+    "command", re.findall(r"^python kd_mnist.py.*$", BASH, re.MULTILINE)
+)
+def test_command(small_world, monkeypatch, command):
+    monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # takes long
+    arguments = shlex.split(command)[2:]
+    kd_mnist.main([*arguments, *TINY, "--device", "cpu"])
 
 
-def test_recipes_are_short():
-    for recipe in re.findall(r"<details.*?</details>", README, flags=re.DOTALL):
-        blocks = re.findall(r"^```python\n(.*?)^```$", recipe, re.MULTILINE | re.DOTALL)
-        name = re.search('id="(.*?)"', recipe)[1]
-        lines = sum(len(code.splitlines()) for code in blocks)
-        assert lines <= (60 if name == "image-folders" else 40), (name, lines)
+def test_the_table_by_hand():
+    for T, *shown in re.findall(
+        r"^\| (\d+) \| (0\.\d+) \| (0\.\d+) \| (0\.\d+) \|", README, re.MULTILINE
+    ):
+        powers = np.exp(np.array([8, 4, 2]) / int(T))
+        assert [f"{p:.3f}" for p in powers / powers.sum()] == shown
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(SCRIPT)])
-def test_script_command(somewhere, monkeypatch, command):
-    arguments = shlex.split(command, comments=True)[2:]
-    monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # which takes long
-    assert kd_mnist.main([*arguments, *TINY, "--device", "cpu"]) == 0
-
-
-def test_handwriting_is_prepared_as_mnist_was(somewhere, tmp_path):
-    """Place, size, brightness and the camera's rotation do not matter; the rest is read."""
-    seven = np.zeros((28, 28), np.uint8)
-    seven[4:7, 4:20] = 255
-    for row in range(7, 24):
-        seven[row, 24 - row : 28 - row] = 255
-    canvas = np.full((200, 260), 240, np.uint8)
-    canvas[20:132, 90:202] -= seven.repeat(4, 0).repeat(4, 1) // 255 * 200
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn me clockwise to see me upright"
-    Image.fromarray(seven.repeat(3, 0).repeat(3, 1)).save("photo.png")
-    Image.fromarray(canvas).save("larger.png")
-    Image.fromarray(np.rot90(canvas)).save("turned.jpg", quality=95, exif=exif)
-    Image.new("L", (50, 50), 200).save("another.jpg")  # blank, which is said, and no traceback
-    (tmp_path / "block.py").write_text(NAMED["handwriting"])
-    read_digit = runpy.run_path("block.py")["read_digit"]
-    expected = read_digit("photo.png")
-    assert expected.shape == (1, 1, 28, 28) and expected.sum() > 20
-    for file in ("larger.png", "turned.jpg"):
-        difference = (read_digit(file) - expected).abs().mean()
-        assert difference < 0.6 * (expected.roll(1, 3) - expected).abs().mean()  # of one pixel
-
-
-def test_pictures():
+def test_pictures_and_links():
+    shown = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
     folder = ROOT / ".github" / "pictures"
-    shown = re.findall(r"!\[(.*?)\]\(\.github/pictures/(.*?)\)", README, re.DOTALL)
-    assert {name for _, name in shown} == {path.name for path in folder.glob("*")}
+    assert {ROOT / name for _, name in shown} == set(folder.glob("*"))
     for alternative, name in shown:
-        with Image.open(folder / name) as picture:
+        with Image.open(ROOT / name) as picture:
             assert picture.format == "PNG" and picture.width >= 600
-        assert len(alternative) > 10 and (folder / name).stat().st_size <= 200_000
-
-
-def test_links_within_the_page():
-    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
-    targets = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+        assert len(alternative) > 10 and (ROOT / name).stat().st_size <= 250_000
+    titles = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
+    targets = {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}
     targets |= set(re.findall(r'id="(.*?)"', README))
-    assert set(re.findall(r"\]\(#(.*?)\)", README)) <= targets
+    for link in re.findall(r"\]\(([^)]*)\)", README):
+        if link.startswith("#"):
+            assert link[1:] in targets, link
+        elif "://" not in link:
+            assert (ROOT / link).exists(), link
+
+
+def test_the_table_of_claims_has_a_row_for_each_file():
+    files = {path.name for path in (ROOT / "tests" / "claims").glob("*.py")}
+    rows = re.findall(
+        r"^\| \[`?(\w+)`?\]\(tests/claims/(\w+\.py)\) \|", README, re.MULTILINE
+    )
+    assert {file for _, file in rows} == files - {"common.py"}
