@@ -1,4 +1,4 @@
-"""Knowledge distillation on MNIST: a small network learns from another one's answers.
+"""Knowledge distillation on MNIST: a fast network learns from a better one's answers.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
     python kd_mnist.py --help       # every setting
@@ -95,15 +95,15 @@ class DistillationLoss(nn.Module):
     says "7, but a bit like a 2": that is worth learning. The divergence KL(p || q) says
     how far the student's probabilities q are from the teacher's p: 0 if they are equal.
 
-    A ``temperature`` T above 1 softens p and q, so that small probabilities count. It
-    makes the gradient about T^2 times smaller; the factor T^2 makes up for that.
+    A ``temperature`` T above 1 softens p and q, so that small probabilities count. A
+    high T makes the gradient about T^2 times smaller; the factor T^2 makes up for that.
     ``alpha``, from 0 to 1, is the *teacher's* weight: 0 is training alone, 1 ignores
-    the hard labels. Both terms are means over the N images: ``batchmean``, as ``mean``
-    would divide by the C classes too.
+    the hard labels. Both terms are means over the N images; that is ``batchmean``. (Its
+    default, ``mean``, would divide by the C classes too.)
 
     Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
     labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
-    if the shapes do not fit, or if T is not from 0.01 to 1000.
+    if the shapes do not fit, T is not from 0.01 to 1000, or alpha not from 0 to 1.
     """
 
     def __init__(self, temperature=2.0, alpha=0.5):
@@ -142,7 +142,7 @@ def require(condition, message):
 
 
 @torch.no_grad()
-def predict(model, images, batch_size=256):
+def predict(model, images, batch_size=128):
     """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode, as float32.
 
     ``ValueError`` if the model returns anything else.
@@ -192,7 +192,8 @@ def check_data(train_set, test_set):
         fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
         require(fits, f"{name} labels: int64 ({len(images)},), {found}")
         require(len(images) > 0, f"there are no {name} images")
-        require(images.isfinite().all(), f"{name} images are not all finite numbers")
+        finite = images.sum().isfinite()  # a NaN anywhere makes the sum NaN
+        require(finite, f"{name} images are not all finite numbers")
         same = images.shape[1:] == train_set[0].shape[1:]
         require(same, "training and test images must have the same shape")
         require(labels.min() >= 0, f"{name} labels must count from 0")
@@ -207,7 +208,9 @@ def check_logits(logits, n, name):
     require(logits.isfinite().all(), f"{name} are not all finite numbers")
     sums = logits.sum(1)
     is_softmax = logits.min() >= 0 and sums.allclose(torch.ones_like(sums))
-    require(not is_softmax, f"{name} are probabilities: give logits, or their log")
+    require(
+        not is_softmax, f"{name} are probabilities: give logits, or the log of these"
+    )
 
 
 def check_model(model, train_set, test_set):
@@ -235,8 +238,9 @@ def check_training(model, train_set, test_set, teacher_logits, transform, optimi
 
 
 def print_epoch(record, epochs, loss_name):
-    """Print a line about this epoch or, of many epochs, about some twenty of them."""
-    if (epochs - record["epoch"]) % math.ceil(epochs / 20) == 0:  # always the last
+    """Print a line about this epoch; of many epochs, at most 20 have a line."""
+    epochs_left = epochs - record["epoch"]
+    if epochs_left % math.ceil(epochs / 20) == 0:  # always true for the last one
         line = f"  epoch {record['epoch']:2}/{epochs}   "
         line += f"{loss_name} {record['loss']:.4f}"
         line += f"   test accuracy {record['test_accuracy']:.2%}"
@@ -250,12 +254,12 @@ def train(
     *,
     epochs,
     teacher_logits=None,  # (N, C), from predict(teacher, images); None: labels alone
-    distillation_loss=None,  # of (logits, teacher_logits, labels); None: the default
+    distillation_loss=None,  # f(logits, teacher_logits, labels); None: the default one
     transform=None,  # changes each batch of images: random_shift, for example
     seed=0,  # orders the images: models with the same seed see the same batches
-    batch_size=128,  # at most: all batches of an epoch are nearly equal in size
-    lr=7e-3,  # one cycle: Adam's rate goes up to lr, then to 0 (Smith, Topin 2018)
-    optimizer=None,  # your own, used as it is: lr and its cycle are not
+    batch_size=128,  # the most; the batches of an epoch are nearly equal in size
+    lr=7e-3,  # one cycle: Adam's rate rises to lr, then falls (Smith and Topin 2018)
+    optimizer=None,  # your own, used as it is, without lr and the cycle
     verbose=True,
 ):
     """Train ``model``, alone or distilled, and return its history: a record per epoch.
@@ -279,7 +283,7 @@ def train(
         total_loss = 0.0
         model.train()
         order = torch.randperm(len(images), generator=generator).to(images.device)
-        for batch in order.tensor_split(steps):  # the numbers of up to 128 images
+        for batch in order.tensor_split(steps):  # indices of images
             x = images[batch]
             if transform is not None:
                 x = transform(x)
@@ -291,7 +295,7 @@ def train(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            torch.clear_autocast_cache()  # or autocast goes on with the old weights
+            torch.clear_autocast_cache()  # if you use autocast: its copies are old now
             if schedule is not None:
                 schedule.step()
             total_loss += loss.detach() * len(batch)  # .item() would wait for a GPU
@@ -314,15 +318,15 @@ def train(
 def clear_to_doubtful(logits, labels):
     """Indices of four images, from one that is clear to the network to a doubtful one.
 
-    Where it can be had, the network is right, and they are of four classes.
+    If possible, the network is right about them, and they are of four classes.
     """
     largest, answers = logits.softmax(1).max(1)
     penalty = (answers != labels).float()
     chosen = []
     for probability in (0.999, 0.9, 0.7, 0.5):
         i = ((largest - probability).abs() + penalty).argmin().item()
-        penalty[labels == labels[i]] += 1
-        penalty[i] += 1
+        penalty[labels == labels[i]] += 1  # another class next time, if possible,
+        penalty[i] += 1  # and at least another image
         chosen.append(i)
     return chosen
 
@@ -353,13 +357,13 @@ class Settings:
 
     temperature: float = setting(2.0, "T: how much the soft labels are softened")
     alpha: float = setting(0.5, "weight of the soft labels in the loss, from 0 to 1")
-    runs: int = setting(1, "pairs of students: one alone, one distilled")
+    runs: int = setting(1, "pairs of students, one alone and one distilled")
     seed: int = setting(0, "for the teacher and the first pair; 1 more for the next")
     batch_size: int = setting(128, "images in a training step")
     lr: float = setting(7e-3, "highest learning rate, for each network")
     teacher_channels: int = setting(16, "channels of the teacher's first convolution")
     teacher_epochs: int = setting(5, "times that the teacher sees its training images")
-    teacher_shift: int = setting(1, "move its images by up to so many pixels, 0 to 4")
+    teacher_shift: int = setting(1, "most pixels by which its images are moved, 0 to 4")
     student_hidden: int = setting(128, "units in the students' hidden layer")
     student_epochs: int = setting(20, "times that a student sees its training images")
 
@@ -371,9 +375,7 @@ class Settings:
             if f.type is int and f.name not in ("seed", "teacher_shift"):
                 value = getattr(self, f.name)
                 is_count = isinstance(value, (int, np.integer)) and value > 0
-                require(
-                    is_count, f"{f.name} must be a whole number from 1, not {value}"
-                )
+                require(is_count, f"{f.name} must be a whole number from 1")
 
 
 def train_teacher(train_set, test_set, settings, classes):
@@ -381,10 +383,8 @@ def train_teacher(train_set, test_set, settings, classes):
     pixels = settings.teacher_shift
     print("\nteacher")
     if pixels > 0:
-        print(
-            f"  It sees moved images (up to {pixels} pixel), as in the 2015 paper. The"
-        )
-        print("  students never do: the column 'moved' shows what they learn of it.")
+        print(f"  It sees moved images (up to {pixels} pixel), as in the 2015 paper;")
+        print("  the students never do: the column 'moved' shows what they learned.")
     images = train_set[0]
     torch.manual_seed(settings.seed)  # of the first weights and of the moves
     teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes)
@@ -472,7 +472,7 @@ def student_and_loss(train_set, test_set, settings, classes, new_student, loss):
     check_model(student, train_set, test_set)
     logits = predict(student, images[:2])
     teacher_logits = torch.zeros(len(logits), classes, device=logits.device)
-    loss(logits, teacher_logits, labels[:2])
+    loss(logits, teacher_logits, labels[:2])  # does it take them?
     return new_student, loss
 
 
@@ -502,7 +502,7 @@ def run_experiment(
         teacher, history = train_teacher(train_set, test_set, settings, classes)
     teacher_logits = predict(teacher, images)  # once: its answers never change
     check_logits(teacher_logits, len(images), "the teacher's logits")
-    print_answers(teacher_logits, labels, settings.temperature)
+    print_answers(teacher_logits[:5000], labels[:5000], settings.temperature)
     first = int(settings.seed)
     test_logits = predict(teacher, test_set[0])
     networks = {("teacher", first): teacher}
@@ -568,7 +568,7 @@ def compare(networks, test_set):
     only_alone = (alone & ~distilled).sum(1).numpy()  # images, for each pair
     only_distilled = (distilled & ~alone).sum(1).numpy()
     saved = only_distilled - only_alone
-    behind = right["teacher"][0].sum() - alone.sum(1).double().mean()
+    behind = right["teacher"][0].sum() - alone.sum(1).double().mean()  # right answers
     gain = {
         "pairs": len(saved),
         "errors_saved": float(saved.mean()),
@@ -593,14 +593,14 @@ def gain_text(gain):
         text = f"The student alone makes {behind:,.0f} errors more than its teacher.\n"
     text += f"Distillation saves {saved:,.0f} errors.\n"
     text += (
-        f"{gain['only_distilled']:,.0f} images are read by the distilled student only"
+        f"{gain['only_distilled']:,.0f} images are read right only with distillation, "
     )
-    text += f", {gain['only_alone']:,.0f} by the student alone only.\n"
+    text += f"{gain['only_alone']:,.0f} only without.\n"
     if gain["interval"] is None:
         return text + "One pair of students may be luck: --runs 5 trains five pairs."
     low, high = gain["interval"]
     verdict = "no difference is shown"
-    if 0 < low < high:  # if all pairs save as many, low is high, and chance unknown
+    if 0 < low < high:  # low = high tells nothing: all pairs saved the same number
         verdict = "distillation helps"
     if low < high < 0:
         verdict = "distillation hurts"
@@ -636,7 +636,7 @@ def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=No
     ``logits`` ``(N, C)`` are its answers to all N images; ``names`` are of the classes.
     """
     classes = logits.shape[1]
-    names = names or range(classes)
+    names = range(classes) if names is None else names
     temperatures = sorted({1.0, temperature})
     figure = Figure((9, 2.5 + 1.9 * len(temperatures)), dpi=150, layout="constrained")
     figure.suptitle(title)
@@ -652,14 +652,15 @@ def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=No
             axes.set(ylim=(0, 1.18), yticks=(0, 0.5, 1))
             for k in range(classes):
                 if p[k] > 0.05:
-                    axes.text(k, p[k] + 0.03, f"{p[k]:.2f}", ha="center", fontsize=8)
+                    text = f"{p[k]:.2f}".lstrip("0")
+                    axes.text(k, p[k] + 0.03, text, ha="center", fontsize=8)
     for t, axes in zip(temperatures, grid[1:, 0]):
         axes.set_ylabel(f"T = {t:g}")
     return figure
 
 
 def draw_curves(records, title=""):
-    """A Figure of the test error after each epoch; a given teacher is a line."""
+    """A Figure of the test error after each epoch, or a line if there is no history."""
     epochs = []
     percent = []
     names = []
@@ -697,7 +698,7 @@ def draw_curves(records, title=""):
 def draw_confusion(matrices, names=None):
     """A Figure of confusion matrices, ``{title: counts}``, true against predicted.
 
-    All errors are shaded on one scale. Up to 20 classes, the counts are written.
+    Errors are shaded, on one scale for all; up to 20 classes, counts are written too.
     """
     figure = Figure((7, 6.2 * len(matrices)), dpi=150, layout="constrained")
     grid = figure.subplots(len(matrices), squeeze=False)
@@ -707,7 +708,7 @@ def draw_confusion(matrices, names=None):
     for axes, (title, counts) in zip(grid.flat, matrices.items()):
         counts = np.array(counts)
         classes = len(counts)
-        positions, labels = class_ticks(names or range(classes))
+        positions, labels = class_ticks(range(classes) if names is None else names)
         seaborn.heatmap(
             counts - np.diag(np.diag(counts)),  # the errors
             vmin=0,
@@ -716,6 +717,8 @@ def draw_confusion(matrices, names=None):
             cbar=False,
             annot=np.where(counts, counts, "").astype(str) if classes <= 20 else None,
             fmt="",
+            xticklabels=False,  # set below, fewer if there are many classes
+            yticklabels=False,
             ax=axes,
         )
         axes.set_xticks(np.add(positions, 0.5), labels)
@@ -728,7 +731,7 @@ def draw_confusion(matrices, names=None):
 
 
 def load_mnist(data_dir="data"):
-    """MNIST as two sets ``(images, labels)``, to train and to test; downloaded at need.
+    """MNIST as two sets ``(images, labels)``, downloaded if missing.
 
     Images are ``(N, 1, 28, 28)``, 0 for paper, 1 for ink. ``OSError`` if unavailable.
     """
@@ -752,11 +755,12 @@ def load_mnist(data_dir="data"):
         raise OSError(f"{problem}; {advice}") from error
     finally:
         socket.setdefaulttimeout(previous)
-    return [(part.data[:, None] / 255, part.targets.long()) for part in sets]
+    images = [part.data[:, None].float().div_(255) for part in sets]  # in place
+    return [(x, part.targets.long()) for x, part in zip(images, sets)]
 
 
 def load_small_digits():
-    """scikit-learn's digits, at MNIST's size: 1,200 to train, 597 to test.
+    """scikit-learn's digits, enlarged to 28x28 pixels: 1,200 to train, 597 to test.
 
     The test images are the last of its file, most of them by other writers.
     """
@@ -818,10 +822,10 @@ def build_parser():
     for f in fields(Settings):
         flag = "--" + f.name.replace("_", "-")
         add(flag, type=f.type, default=f.default, help=f.metadata["help"])
-    data = "MNIST, scikit-learn's small digits, or auto: these if MNIST cannot be had"
+    data = "MNIST, scikit-learn's small digits, or auto: digits if MNIST is unavailable"
     add("--dataset", default="auto", choices=("auto", "mnist", "digits"), help=data)
     add("--data-dir", type=Path, default="data", help="folder that holds MNIST/raw")
-    holdout = "take so many images out of the training set and test on them instead"
+    holdout = "number of training images to leave out and to test on instead"
     add("--holdout", type=int, default=0, help=holdout)
     add("--teacher", type=Path, help="train no teacher: take mnist_teacher.pt of a run")
     add("--out-dir", type=Path, default=".", help="folder for all that is written")
@@ -915,7 +919,7 @@ def save_all(start, networks, records, report, train_set, title):
     seed = report["settings"]["seed"]
     temperature = report["settings"]["temperature"]
     teacher = networks["teacher", seed]
-    images, labels = train_set
+    images, labels = [part[:5000] for part in train_set]  # as in run_experiment
     logits = predict(teacher, images)
     soft_title = f"{title}: the teacher's soft labels of four training images"
     matrices = {}

@@ -1,5 +1,5 @@
-"""Claim: from T = 4 to T = 20 the gradient of the soft labels shrinks to 1/TODO without
-the factor T^2, and with it keeps its length (TODO times as long).
+"""Claim: from T = 4 to T = 20 the gradient of the soft labels becomes 24.5 times shorter;
+with the factor T^2 it keeps its length (1.02 times as long).
 
 How it was measured: one teacher's and one student's logits for three classes, chosen by
 hand. For each T the length of the gradient of KL(p || q) with respect to the student's
@@ -10,14 +10,19 @@ Why: that gradient is (q - p) / T, and for a high T the difference q - p shrinks
 1 / T as well. With T^2 it tends to the difference between the student's and the teacher's
 logits, each less its mean, divided by the number of classes: the last line.
 
-Result: TODO
+Result: the length of the gradient, without T^2 and with it.
+    T =  1    0.1711    0.1711
+    T =  2    0.1320    0.5280
+    T =  4    0.0454    0.7265
+    T = 20    0.0019    0.7417
+    limit               0.7201
 
 What it does not show: that a high T is good, or that students learn more with T^2. Nor
 is the length with T^2 the same at any T: it is smaller at T = 1, where both networks
 are nearly sure of one class. It shows only that at a high T alpha keeps its meaning if
 T is changed.
 
-Seconds: TODO
+Seconds: 3, nearly all of it imports.
 
 Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 2.
 """

@@ -10,13 +10,14 @@ cut the photo so that most of it is paper. Size, place and the camera's rotation
 matter: the digit is cut out, fitted into 20x20 pixels and centred by mass in 28x28.
 Lines on the paper are read as ink. Nothing was chosen on any image.
 
-Result: TODO
+Result: none is claimed. Tests check that place, size, brightness and rotation of a drawn
+seven hardly matter, and that a blank picture is said to be blank.
 
 What it does not show: how many digits of other writers, pens and cameras would be read
 right; that takes many of them. The percentage is what the network says, not how often
 it is right.
 
-Seconds: TODO
+Seconds: 3, nearly all of it imports.
 
 Source: LeCun, Bottou, Bengio and Haffner (1998), Proc. IEEE 86, section III: how the
 digits of MNIST were prepared.

@@ -1,4 +1,26 @@
-"""Claim: ..."""
+"""Claim: at T = 1 soft labels save nothing, and at T = 4 they save 24 to 29 errors on
+held-out images, whatever alpha is; a higher T wants a smaller alpha.
+
+Measured: three teachers (seeds 0 to 2) with three students each (seeds 0 to 2), for each
+of fifteen pairs of T and alpha. All learn from 50,000 training images; the errors are
+those on the other 10,000. No test image is used: this is how to choose T and alpha.
+
+Result: errors of 10,000 held-out images, means of nine students. The three students alone
+make 166, 185 and 184, mean 178.3; the teachers 77, 96 and 91.
+    T                1       2       4       8      20
+    alpha 0.1    180.9   164.0   152.3   152.7   151.6
+    alpha 0.5    178.0   157.4   153.7   156.2   157.9
+    alpha 0.9    182.1   158.4   149.4   165.2   170.8
+The standard deviation of a cell over the three teachers is 1.7 to 8.3.
+
+Not shown: that the best cell, T = 4 and alpha = 0.9, is better than its neighbours: the
+cells with T = 4, and those with alpha = 0.1 and a higher T, differ by 4 errors at most.
+
+Seconds: 2,900 on one core of an AMD EPYC (Zen 4) that had other work to do.
+
+Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 3, which reports T
+from 1 to 20 for students of different sizes.
+"""
 
 import numpy as np
 import seaborn

@@ -1,4 +1,28 @@
-"""Claim: ..."""
+"""Claim: distillation saves 44.5 of 185 errors on average, 39 to 50 with 95 % confidence.
+
+Measured: ten default runs (``python kd_mnist.py --seed 0`` to ``9``), each with a teacher
+of its own and a pair of students of the same seed. The interval is one over the ten
+pairs (Student's t). Nothing is chosen here. The learning rate, 7e-3 for all networks, was
+chosen for the student alone, on 10,000 training images held out of its training: twelve
+students made 204 errors at 3e-3, 193 at 5e-3, 184 at 7e-3 and 190 at 1e-2; three
+students made 243 at 1e-3 and 213 at 2e-3.
+
+Result: errors of 10,000 test images, seeds 0 to 9.
+    teacher            60  75  80  78  76  68  93  75  77  95, mean 77.7, deviation 10.3
+    student alone     195 183 192 185 186 178 176 178 192 186, mean 185.1, deviation 6.5
+    student distilled 149 130 146 155 139 134 143 138 139 133, mean 140.6, deviation 7.7
+    errors saved       46  53  46  30  47  44  33  40  53  53, mean 44.5 (38.7 to 50.3)
+On the same images, moved one pixel down and one to the right, the teachers make 130
+errors on average, the students alone 770, the distilled ones 412.
+
+Not shown: what the gain is on other test images, with other networks or other schedules.
+The teacher has seen moved images, the students have not: what_else.py asks what is left
+of the gain if that is changed.
+
+Seconds: about 700 on one core of an AMD EPYC (Zen 4) with nothing beside it.
+
+Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 3.
+"""
 
 import numpy as np
 from common import interval, load_mnist

@@ -1,4 +1,40 @@
-"""Claim: ..."""
+"""Claim: moved images of its own help a student as much as this teacher does; the teacher
+adds to them, and saves 32 errors (27 to 37) where nobody sees a moved image.
+
+Measured: what the student alone gains by other means, and what is left of distillation
+when these are given to both. Three teachers (seeds 0 to 2) with three students each
+(seeds 0 to 2); the students alone are three of the same seeds. All have the settings of
+the script, but for what a row says. 93 epochs give the student alone the teacher's
+computing too: the teacher's training costs as much arithmetic as 73 of its epochs. Label
+smoothing, with a weight of 0.1, is distillation from a teacher that finds all classes
+equally likely. The weight and T = 4, alpha = 0.1 were chosen on held-out training images
+with an earlier version of the script, at other learning rates. Nothing is chosen here.
+
+Result: errors of 10,000 test images; in brackets 95 % intervals over the teachers.
+    alone                                 190.0  (195, 183, 192)
+    ... with label smoothing              178.7  (183, 172, 181)
+    ... 93 epochs                         196.3  (203, 185, 201)
+    ... moved images                      136.7  (139, 139, 132)
+    ... moved images, 93 epochs           130.0  (136, 117, 137)
+    distilled                             142.4  (125.7 to 159.2)
+    ... T = 4, alpha = 0.1                133.1  (124.8 to 141.4)
+    ... moved images                      110.3  (101.1 to 119.6)
+    ... no moved image for the teacher    158.2  (153.2 to 163.3)
+Distillation saves 47.6 errors (30.8 to 64.3) in the default run; 26.3 (17.1 to 35.6) if
+both see moved images; 31.8 (26.7 to 36.8) if nobody does. Against label smoothing it
+saves 36.2 (19.5 to 53.0). Against a student alone on moved images it saves none: -5.8
+(-22.5 to 11.0).
+
+Not shown: what is left on other test images. On 10,000 held-out training images, whose
+writers the networks know, the default gain was smaller: 184 errors of twelve students
+alone, 156 distilled. The luck of the three students alone is in no interval.
+
+Seconds: 3,200 on one core of an AMD EPYC (Zen 4) that had other work to do.
+
+Source: the 2015 paper's own experiment (section 3) has a teacher that saw moved images,
+and a student that did not. Beyer et al. (2022), arXiv:2106.05237, show teacher and
+student the same moved images.
+"""
 
 import numpy as np
 import torch
