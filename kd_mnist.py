@@ -974,7 +974,7 @@ def main(argv=None):
     run = describe_run(argv, title, args.device)
     print(f"on {run['device']} ({run['device_name']}), threads: {run['threads']}")
     if args.teacher and args.holdout:
-        print("WARNING: a teacher trained on the held-out images looks too good here.")
+        print("NOTE: fair only if this teacher was trained with the same --holdout")
     try:
         networks, records = run_experiment(train_set, test_set, settings, teacher)
     except FloatingPointError as error:

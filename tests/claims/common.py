@@ -75,6 +75,23 @@ def three_students(name, train_set, test_set, **options):
     return errors
 
 
+def five_epochs(network, data, seed, distillation_loss, teacher_logits=None):
+    """Train as textbooks do, with Adam at a constant 1e-3; return the test errors."""
+    train_set, test_set = data
+    kd_mnist.train(
+        network,
+        train_set,
+        test_set,
+        epochs=5,
+        teacher_logits=teacher_logits,
+        distillation_loss=distillation_loss,
+        seed=seed,
+        optimizer=torch.optim.Adam(network.parameters(), lr=1e-3),
+        verbose=False,
+    )
+    return count_errors(network, test_set)
+
+
 def train_on_moved_images(student, teacher, train_set, seed, loss, epochs=20, lr=7e-3):
     """Distil as ``train`` does, but move each batch and ask the teacher about it."""
     images, labels = train_set

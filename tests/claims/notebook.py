@@ -29,27 +29,10 @@ import time
 
 import numpy as np
 import torch
-from common import SEEDS, count_errors, interval, load_mnist
+from common import SEEDS, five_epochs, interval, load_mnist
 from torch import nn
 
-from kd_mnist import DistillationLoss, StudentMLP, predict, train
-
-
-def learn(network, seed, teacher_logits=None):
-    """Train as in the notebook; return the errors on the test images."""
-    train(
-        network,
-        train_set,
-        test_set,
-        epochs=5,
-        teacher_logits=teacher_logits,
-        distillation_loss=DistillationLoss(temperature=1.0, alpha=1.0),
-        seed=seed,
-        batch_size=128,
-        optimizer=torch.optim.Adam(network.parameters(), lr=1e-3),
-        verbose=False,
-    )
-    return count_errors(network, test_set)
+from kd_mnist import DistillationLoss, StudentMLP, predict
 
 
 def milliseconds(network):
@@ -62,12 +45,14 @@ def milliseconds(network):
 (images, labels), (test_images, test_labels) = load_mnist()
 train_set = (images - 0.5) / 0.5, labels
 test_set = (test_images - 0.5) / 0.5, test_labels
+data = train_set, test_set
+loss = DistillationLoss(temperature=1.0, alpha=1.0)
 errors = {"teacher": [], "students alone": [], "students distilled": []}
 times = {"teacher": [], "student": []}
 for seed in SEEDS:
     torch.manual_seed(seed)
     student = StudentMLP()
-    errors["students alone"].append(learn(student, seed))
+    errors["students alone"].append(five_epochs(student, data, seed, loss))
 print(f"students alone: {errors['students alone']}", flush=True)
 for seed in SEEDS:
     torch.manual_seed(seed)
@@ -80,14 +65,14 @@ for seed in SEEDS:
         nn.ReLU(),
         nn.Linear(128, 10),
     )
-    errors["teacher"].append(learn(teacher, seed))
+    errors["teacher"].append(five_epochs(teacher, data, seed, loss))
     print(f"teacher {seed}: {errors['teacher'][-1]} errors", flush=True)
     teacher_logits = predict(teacher, train_set[0])
     found = []
     for student_seed in SEEDS:
         torch.manual_seed(student_seed)
         student = StudentMLP()
-        found.append(learn(student, student_seed, teacher_logits))
+        found.append(five_epochs(student, data, student_seed, loss, teacher_logits))
     print(f"  students distilled: {found}", flush=True)
     errors["students distilled"].append(np.mean(found))
     times["teacher"].append(milliseconds(teacher))

@@ -1,4 +1,35 @@
-"""Claim: ..."""
+"""Claim: soft labels save 61 of 190 errors (T = 4, alpha = 0.9), and 3 (-9 to 16) if the
+probabilities of the wrong classes are shuffled.
+
+Measured: three teachers (seeds 0 to 2) with three students each (seeds 0 to 2), at two
+pairs of T and alpha: the default, and T = 4 with alpha = 0.9, which earlier versions of
+the script had used. Here are the changes, made before the student learns.
+"Each class's mean": all images of a class get the same soft label. "Made equal": the
+wrong classes share what is left beside the label. "Shuffled": the wrong probabilities
+change places at random, in each image anew. "Label smoothing": as made equal, with the
+same probability of the label for all images, the mean. Nothing is chosen here.
+
+Result: errors saved of the 190.0 that the three students alone make, with 95 % intervals
+over the teachers.
+                                 T = 4, alpha = 0.9      T = 2, alpha = 0.5
+    as they are                  61.4 (59.7 to 63.2)     46.9 (38.8 to 54.9)
+    each class's mean            27.6 (17.3 to 37.8)     30.2 (27.3 to 33.1)
+    wrong classes made equal     17.1 ( 2.4 to 31.8)     25.0 ( 9.5 to 40.5)
+    label smoothing              13.7 ( 5.7 to 21.7)     19.6 (15.4 to 23.7)
+    wrong classes shuffled        3.3 (-9.2 to 15.9)     10.2 ( 6.3 to 14.1)
+    the teacher's hard labels     0.2 (-19.4 to 19.9)
+
+Not shown: that shuffled soft labels do nothing: a gain of 16 is not excluded. The mean of
+a class loses two things at once, which digit an image resembles and how doubtful it is.
+The three students alone are the same for all rows, and their luck is in no interval: ten
+others (ten_pairs.py) make 185 errors, 5 fewer.
+
+Seconds: 1,800 on one core of an AMD EPYC (Zen 4) that had other work to do.
+
+Source: Hinton, Vinyals and Dean (2015), section 1, expect the knowledge in the ratios of
+very small probabilities; Tang et al. (2020), arXiv:2002.03532, take soft labels apart
+into what smoothing does and what the similarity of classes does.
+"""
 
 import numpy as np
 import seaborn

@@ -25,26 +25,9 @@ student alone.
 
 import numpy as np
 import torch
-from common import SEEDS, count_errors, interval, load_mnist
+from common import SEEDS, five_epochs, interval, load_mnist
 
-from kd_mnist import DistillationLoss, StudentMLP, TeacherCNN, predict, train
-
-
-def learn(network, seed, teacher_logits=None):
-    """Train as in the textbook; return the errors on the test images."""
-    train(
-        network,
-        train_set,
-        test_set,
-        epochs=5,
-        teacher_logits=teacher_logits,
-        distillation_loss=DistillationLoss(temperature=2.0, alpha=0.5),
-        seed=seed,
-        batch_size=128,
-        optimizer=torch.optim.Adam(network.parameters(), lr=1e-3),
-        verbose=False,
-    )
-    return count_errors(network, test_set)
+from kd_mnist import DistillationLoss, StudentMLP, TeacherCNN, predict
 
 
 def three_students(name, teacher_logits=None):
@@ -53,21 +36,22 @@ def three_students(name, teacher_logits=None):
     for seed in SEEDS:
         torch.manual_seed(seed)
         student = StudentMLP()
-        errors.append(learn(student, seed, teacher_logits))
+        errors.append(five_epochs(student, data, seed, loss, teacher_logits))
     print(f"  {name}: {errors}, mean {np.mean(errors):.1f}", flush=True)
     return errors
 
 
-train_set, test_set = load_mnist()
+data = load_mnist()
+loss = DistillationLoss(temperature=2.0, alpha=0.5)
 alone = np.mean(three_students("students alone"))
 teachers = []
 distilled = []  # for each teacher the mean of its three students
 for seed in SEEDS:
     torch.manual_seed(seed)
     teacher = TeacherCNN()
-    teachers.append(learn(teacher, seed))
+    teachers.append(five_epochs(teacher, data, seed, loss))
     print(f"teacher {seed}: {teachers[-1]} errors", flush=True)
-    teacher_logits = predict(teacher, train_set[0])
+    teacher_logits = predict(teacher, data[0][0])
     distilled.append(np.mean(three_students("students distilled", teacher_logits)))
 
 print()
