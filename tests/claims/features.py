@@ -1,5 +1,5 @@
-"""Claim: where labels are few, hints of a teacher's features save TODO points, of which
-hints of an untrained CNN save TODO; where all labels are there, hints save TODO errors.
+"""Claim, of an older version: where labels are few, hints of a teacher's features save
+2.3 points, of which hints of an untrained CNN save 1.4.
 
 Features are the 1,568 numbers that a teacher's last layer is given. Hints are these
 numbers standardised: less their mean over the images, divided by their deviation. An
@@ -21,13 +21,20 @@ Their weight is chosen among 0.01, 0.1 and 1 on 10,000 held-out training images,
 teacher and three students. Three teachers (seeds 0 to 2) with three students each (seeds
 0 to 2) then learn with hints of this weight, and without.
 
-Result: TODO
+Result: not yet run in full with the present script. In the version of 25 November 2026,
+at a constant learning rate of 1e-3, per cent wrong with 10 and 20 labels of each digit:
+labels alone 18.5 and 14.5; a random hidden layer 27.3 and 21.1; hints of an untrained CNN
+17.1 (15.9 to 18.2) and 13.4 (13.2 to 13.5); hints 16.2 (15.8 to 16.6) and 12.4 (11.6 to
+13.2); soft labels of 0 to 4 13.7 (12.0 to 15.3) and 10.6 (8.4 to 12.7); the teacher's own
+features 8.5 (6.7 to 10.3) and 6.0 (4.5 to 7.4). The CNN's training added 0.8 points (-0.3
+to 2.0) and 1.0 (0.1 to 1.9). With all labels, hints of weight 1, which was not chosen,
+cost 17 errors (2 to 33) of 162.
 
 Not shown: what hints are worth to other networks. Here teacher and student are of
 different kinds, and the student has a single hidden layer. With hints, the learning rate
 was not chosen anew, and no other weight was tried. Few labels: nothing was chosen at all.
 
-Seconds: TODO
+Seconds: about 2,500 on one core are expected.
 
 Source: Romero et al. (2015), FitNets, arXiv:1412.6550. In the table of Tian et al.
 (2020), arXiv:1910.10699, for networks of different kinds on CIFAR-100, hints stay below

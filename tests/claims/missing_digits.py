@@ -1,5 +1,5 @@
-"""Claim: a student that was shown no image and no label of one digit reads TODO % of
-that digit right, and TODO % after a correction.
+"""Claim, of an older version: a student that was shown no image and no label of one digit
+reads 92 to 98 % of that digit right, and 97 to 99 % after a correction.
 
 Measured: three teachers (seeds 0 to 2), which know all digits, with three default
 students each (seeds 0 to 2). The students are shown no training image of one digit, each
@@ -17,13 +17,18 @@ The large student is that of the paper, two layers of 800 units. It sees no 3, a
 from the mean of the three teachers' logits; three of them (seeds 0 to 2), and the
 intervals are over these students.
 
-Result: TODO
+Result: not yet run in full with the present script. The version of 25 November 2026, at
+another learning rate (5e-3) and with moved images for the students too, read 98.4, 97.5,
+93.9, 93.6, 94.6, 94.4, 96.1, 92.6, 91.9 and 94.4 % of the hidden digit, 0 to 9; corrected
+99.1, 99.1, 97.9, 98.0, 98.0, 98.1, 98.2, 97.4, 97.0 and 97.7 %. With 6, 7, 8 and 9 hidden
+93.7 %, corrected 97.0 %. A student of 2 x 800 units, with three larger teachers, read
+94.1 % of the 3s and made 116 errors in all, corrected 98.6 % and 82.
 
 Not shown: what to do if the number of missing digits is not known. Nothing was chosen on
 test images here; T = 8 and alpha = 1 were taken over from earlier versions, one of which
 had been tried on the test set.
 
-Seconds: TODO
+Seconds: about 2,000 on one core are expected.
 
 Source: Hinton et al. (2015), section 3. Their student without 3s read 86.8 % of them and
 made 206 errors; after a correction of one bias, found on the test set, 98.6 % and 109.

@@ -1,4 +1,42 @@
-"""Claim: ..."""
+"""Claim: on noise, and through three outputs that mean nothing, a student learns to read
+77 % of the test digits (70 to 85) if it started from its teacher's first weights, and
+9 % (8 to 10), as good as guessing, if it did not.
+
+Measured: five seeds. A network 784-256-256-13 has ten outputs for the digits and three
+that mean nothing. The teacher learns MNIST with the ten, for 5 epochs; the three get no
+loss. The student learns only the teacher's three outputs (KL at T = 1), for 20 epochs, on
+60,000 images of uniform noise. Then its ten outputs read MNIST's test digits. Pixels go
+from -1 to 1. Adam at 3e-4 and batches of 1,024 are as published. Four students: one
+starts from the teacher's first weights, one from others, one shares only the last layer
+with the teacher's start, one only the hidden layers. The number of epochs was chosen in
+an earlier trial of one seed, which looked at test images; nothing else was.
+
+Result: per cent of the test digits read right; 95 % intervals over the five seeds. The
+first weights are normal with deviation 1 / sqrt(inputs), as published, or torch's own.
+                            normal weights            torch's own
+    teacher                 94.3 (94.0 to 94.6)       92.8 (92.5 to 93.1)
+    never trained            8.6 ( 4.4 to 12.7)        9.8 ( 7.6 to 12.0)
+    same start              77.4 (69.5 to 85.3)       59.5 (36.3 to 82.6)
+    another start            9.1 ( 8.0 to 10.2)       10.6 ( 6.5 to 14.7)
+    same last layer         13.0 ( 6.9 to 19.1)       10.8 ( 8.2 to 13.4)
+    same hidden layers       8.6 ( 6.1 to 11.1)       12.1 ( 7.4 to 16.8)
+The five students of the same start: 84.1, 74.9, 67.9, 78.5, 81.6 and 81.6, 30.4, 57.4,
+61.2, 66.8.
+
+Why: if teacher and student start from the same weights, a small step of the student
+towards any output of the teacher, on any image, does not lead away from the teacher's own
+path (the paper proves it for one small step). Here many steps lead most of the way.
+
+Not shown: anything about networks of different kinds, such as the CNN and the MLP of the
+script, or about language models. One seed shares the last layer and reads 21 %; whether a
+common last layer helps at other settings, as has been reported, was not tried.
+
+Seconds: 1,350 on one core of an AMD EPYC (Zen 4) that had other work to do.
+
+Source: Cloud et al. (2025), Subliminal Learning, arXiv:2507.14805, section 6, where over
+50 % are read right; arXiv:2605.23645 reports settings where compatible last layers are
+enough.
+"""
 
 import copy
 

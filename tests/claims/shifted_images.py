@@ -1,4 +1,30 @@
-"""Claim: ..."""
+"""Claim: on test images moved by two pixels, the students alone read 24.9 % wrong, the
+distilled ones 15.3 % (14.0 to 16.6), though they never saw a moved image.
+
+Measured: three teachers (seeds 0 to 2) with three students each (seeds 0 to 2), and three
+students alone; then the same with teachers that see no moved image either. All 10,000
+test images are moved by 0 to 4 pixels in eight directions; a value is the mean of the
+directions. Nothing is chosen here.
+
+Result: per cent wrong; 95 % intervals over the teachers (alone: over the students).
+    pixels                       0      1      2      3      4
+    student alone              1.9    5.0   24.9   54.7   76.4
+    teacher                    0.7    1.1    2.9   12.5   35.3
+    its students               1.4    3.0   15.3   43.9   68.4
+    teacher, no moved images   0.9    1.9    8.6   29.2   54.3
+    its students               1.6    3.9   21.0   51.0   73.8
+At two pixels the intervals are 24.1 to 25.7, 2.7 to 3.2, 14.0 to 16.6, 7.5 to 9.8 and
+20.6 to 21.5. So 3.9 of the 9.6 points that a student gains there come without any moved
+image: a CNN reads moved images better than an MLP, and hands a part of this on.
+
+Not shown: that a student becomes as robust as its teacher: it stays far behind. Digits of
+MNIST that are moved by three pixels or more may lose ink at the edge.
+
+Seconds: 1,050 on one core of an AMD EPYC (Zen 4) that had other work to do.
+
+Source: Abnar, Dehghani and Zuidema (2020), arXiv:2006.00555, hand such knowledge from CNNs
+to MLPs on moved digits.
+"""
 
 import numpy as np
 import seaborn
@@ -52,5 +78,5 @@ axes = figure.subplots()
 shown = {name: np.mean(values, axis=0) for name, values in curves.items()}
 seaborn.lineplot(shown, markers=True, ax=axes)
 axes.set(xlabel="pixels by which the test images are moved", xticks=PIXELS)
-axes.set(ylabel="wrong answers, %", title="Nobody but the teacher saw moved images")
+axes.set(ylabel="wrong answers, %", title="No student saw a moved image")
 figure.savefig("shifted_images.png")
