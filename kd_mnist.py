@@ -383,7 +383,7 @@ def train_teacher(train_set, test_set, settings, classes):
     pixels = settings.teacher_shift
     print("\nteacher")
     if pixels > 0:
-        print(f"  It sees moved images (up to {pixels} pixel), as in the 2015 paper;")
+        print(f"  It sees moved images (up to {pixels} pixel; in the 2015 paper, 2);")
         print("  the students never do: the column 'moved' shows what they learned.")
     images = train_set[0]
     torch.manual_seed(settings.seed)  # of the first weights and of the moves
@@ -905,10 +905,11 @@ def save_json(path, report):
 def save_figure(path, draw, *arguments):
     """Write the Figure that ``draw(*arguments)`` makes; in a notebook, show it too."""
     draw(*arguments).savefig(path)
-    if "ipykernel" in sys.modules:
-        from IPython.display import Image, display
+    if "IPython" in sys.modules:
+        from IPython import display, get_ipython
 
-        display(Image(filename=path))
+        if get_ipython() is not None:  # it runs, and was not just imported
+            display.display(display.Image(filename=path))
 
 
 def save_all(start, networks, records, report, train_set, title):

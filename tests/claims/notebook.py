@@ -1,5 +1,5 @@
-"""Claim: in a published notebook, which uses soft labels only, at T = 1, the distilled
-student makes TODO fewer errors than the same student on labels alone.
+"""Claim, of an older version: in a published notebook, which uses soft labels only, at
+T = 1, no gain is shown against the same student on labels alone: -3 errors (-30 to 23).
 
 How it was measured: three teachers (seeds 0 to 2) with three students each (seeds 0 to
 2); the three students alone, the control that the notebook lacks, have the same seeds.
@@ -14,13 +14,15 @@ Also measured, because the notebook reports it: how long one evaluation of the t
 takes each network. The notebook reports 98.53 % right for its teacher and 96.34 % for
 its student.
 
-Result: TODO
+Result: not yet run in full with the present script. In the version of 25 November 2026,
+with the same settings, the teachers made 138, 175 and 148 errors, their students 332, 353
+and 347 on average (96.56 % right), and the students alone 341 (96.59 %).
 
 What it does not show: that soft labels alone never help. At T = 1 the soft labels of a
 teacher that is sure of its training images are nearly hard labels, and five epochs are
 few. The milliseconds hold for this computer, and other work may have slowed it down.
 
-Seconds: TODO
+Seconds: about 320 on one core are expected.
 
 Source: a published notebook, in which a CNN teaches a fully connected network on MNIST.
 """
