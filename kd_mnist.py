@@ -149,14 +149,17 @@ def predict(model, images, batch_size=128):
     """
     was_training = model.training
     model.eval()
-    logits = []
+    start = 0
     for batch in images.split(batch_size):
         output = model(batch.clone())  # a model may change its input in place
         fits = torch.is_tensor(output) and output.dim() == 2
         require(fits, "a model must return logits (N, C) and nothing else")
-        logits.append(output.float())  # autocast may give bfloat16
+        if start == 0:  # one tensor for all images needs less memory than many
+            logits = torch.empty(len(images), output.shape[1], device=output.device)
+        logits[start : start + len(batch)] = output
+        start += len(batch)
     model.train(was_training)
-    return torch.cat(logits)
+    return logits
 
 
 def accuracy(logits, labels):
