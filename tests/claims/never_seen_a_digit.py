@@ -1,5 +1,5 @@
-"""Claim: a student that never saw a digit learns from the teacher's answers to random
-strokes to read TODO % of MNIST's test digits.
+"""Claim: a student that never saw a digit learns from the teacher's answers to 240,000
+random strokes to read 96 % of MNIST's test digits (95 to 97).
 
 Measured: three teachers (seeds 0 to 2) with three default students each (seeds 0 to 2).
 A student learns for 20 epochs, at T = 4 and alpha = 1, from one teacher's answers to
@@ -12,14 +12,21 @@ four times as many strokes a student makes four times as many steps, too. The ki
 pictures were chosen earlier, on 10,000 held-out training images with another teacher.
 The numbers are those after the last epoch.
 
-Result: TODO
+Result: per cent of the test digits read right; 95 % intervals over the teachers.
+    noise from 0 to 1                16.2 (10.9 to 21.4)
+    normal noise                     19.9 (-0.6 to 40.4)
+    blobs                            80.5 (76.6 to 84.3)
+    strokes                          93.3 (91.4 to 95.3)
+    strokes, teacher not trained     10.8 ( 8.1 to 13.5)
+    four times as many strokes       95.9 (95.0 to 96.9)
+At a lower rate, one cycle up to 3e-3, an older version read 94.7 and 97.0 % with strokes.
 
 Not shown: that any pictures would do. Strokes resemble digits in being lines, in their
 thickness, and in leaving much of the paper empty. As to noise, the teacher is a CNN, and
 the student an MLP with a start of its own; same_start.py shows a case in which noise does
 teach, so nothing follows from the two rows of noise about noise in general.
 
-Seconds: TODO
+Seconds: 1,830 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: distillation without the training data is Nayak et al. (2019), arXiv:1905.08114,
 who make their pictures from the teacher, and Asano and Saeed (2023), arXiv:2112.00725,

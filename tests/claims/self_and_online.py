@@ -1,5 +1,5 @@
-"""Claim: students taught by their equals save few errors or none: the second generation
-saves TODO, the third TODO, and two students that teach each other save TODO.
+"""Claim: no gain is shown for students taught by their equals: the second generation saves
+2 errors (-37 to 42), the third -3 (-19 to 13), two that teach each other 7 (-9 to 22).
 
 Measured, self-distillation: three lines of default students, and no other teacher. The
 first generation learns alone, the second from the first with the default loss (T = 2,
@@ -14,14 +14,24 @@ same two students alone, with the same starts and batches.
 Differences are paired with the controls, and intervals are over the three lines or the
 three pairs. Nothing was chosen on test images.
 
-Result: TODO
+Result: errors of 10,000 test images, with 95 % intervals over three lines or pairs.
+    first generation, alone      190.0 (174.5 to 205.5)    (195, 183, 192)
+    second generation            184.0 (159.5 to 208.5)    (195, 176, 181)
+    third generation             184.3 (174.0 to 194.7)    (183, 189, 181)
+    the second's controls                                  (184, 196, 179)
+    the third's controls                                   (175, 184, 185)
+    pairs alone                  185.3 (180.6 to 190.0)
+    pairs that teach each other  178.8 (159.1 to 198.6)
+Saved: by the second generation 2.3 (-37.3 to 41.9), by the third -3.0 (-18.5 to 12.5), by
+pairs 6.5 (-8.6 to 21.6). The first generation is sure: at T = 2 its largest probability
+is 0.994 on average.
 
 Not shown: that nothing is to be gained. The papers report gains, for larger networks and
 harder images, and three seeds are few: the intervals tell which gains remain possible. T
 and alpha were not chosen for this. "Sure" is the largest probability in the soft labels
 that a generation gives to the next, on average: near 1 they add little to the labels.
 
-Seconds: TODO
+Seconds: 590 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: Furlanello et al. (2018), Born-Again Networks, arXiv:1805.04770. Zhang et al.
 (2018), Deep Mutual Learning, arXiv:1706.00384; there the loss is cross-entropy plus KL at

@@ -1,5 +1,5 @@
-"""Claim: trained as in the textbook script, the distilled student makes TODO fewer
-errors than the same student alone, the control that the script lacks.
+"""Claim: trained as in the textbook script, the distilled student makes 9 errors fewer
+(4 to 13, of 287) than the same student alone, the control that the script lacks.
 
 How it was measured: three teachers (seeds 0 to 2) with three students each (seeds 0 to
 2); the three students alone have the same seeds, so the same first weights and batches.
@@ -9,13 +9,17 @@ chosen here, so no image served to choose; errors are counted on the 10,000 test
 The interval is a 95 % interval over teachers, one value from each: the mean of its
 students.
 
-Result: TODO
+Result: errors of 10,000 test images.
+    teachers             112, 127, 129
+    students alone       279, 297, 284, mean 286.7
+    students distilled   277.8 (273.2 to 282.3)
+Saved: 8.9 (4.3 to 13.4).
 
 What it does not show: what distillation is worth to students that are trained to the
 end; five epochs at a constant rate are too few for that. Nor is the luck of the three
 students in the interval, since all teachers share them.
 
-Seconds: TODO
+Seconds: 260 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: the distillation script that textbooks and tutorials show for MNIST: a CNN of
 two convolutions teaches 784-128-10. Its loss is that of Hinton et al. (2015),
