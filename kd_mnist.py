@@ -159,6 +159,7 @@ def predict(model, images, batch_size=128):
         logits[start : start + len(batch)] = output
         start += len(batch)
     model.train(was_training)
+    torch.clear_autocast_cache()  # if you use autocast: its copies have no gradient
     return logits
 
 
