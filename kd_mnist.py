@@ -706,17 +706,18 @@ def draw_confusion(matrices, names=None):
     """
     figure = Figure((7, 6.2 * len(matrices)), dpi=150, layout="constrained")
     grid = figure.subplots(len(matrices), squeeze=False)
-    highest = 1
-    for counts in matrices.values():
-        highest = max(highest, np.max(counts - np.diag(np.diag(counts))))
+    errors = {}
+    for title, counts in matrices.items():
+        errors[title] = np.array(counts) - np.diag(np.diag(counts))
+    highest = max(wrong.max() for wrong in errors.values())
     for axes, (title, counts) in zip(grid.flat, matrices.items()):
         counts = np.array(counts)
         classes = len(counts)
         positions, labels = class_ticks(range(classes) if names is None else names)
         seaborn.heatmap(
-            counts - np.diag(np.diag(counts)),  # the errors
+            errors[title],
             vmin=0,
-            vmax=highest,
+            vmax=max(1, highest),
             cmap="Reds",
             cbar=False,
             annot=np.where(counts, counts, "").astype(str) if classes <= 20 else None,
@@ -732,6 +733,11 @@ def draw_confusion(matrices, names=None):
 
 
 # %% Data
+
+
+def one_line(error):
+    """The text of an error without its line breaks, shortened if it is very long."""
+    return " ".join(str(error).split())[:1000]
 
 
 def load_mnist(data_dir="data"):
@@ -752,9 +758,8 @@ def load_mnist(data_dir="data"):
             sizes_fit = len(part.data) == len(part.targets) == n
             require(sizes_fit and part.targets.max() <= 9, f"not {n} digits")
     except Exception as error:  # a network or a file can fail in any way
-        reason = " ".join(str(error).split())
         names = ", ".join(name.removesuffix(".gz") for name, _ in MNIST.resources)
-        problem = f"no MNIST in {data_dir}/MNIST/raw ({reason})"
+        problem = f"no MNIST in {data_dir}/MNIST/raw ({one_line(error)})"
         advice = f"empty it and put these files there, gzipped or not: {names}"
         raise OSError(f"{problem}; {advice}") from error
     finally:
@@ -836,11 +841,6 @@ def build_parser():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add("--device", default=device, help="cpu, cuda, cuda:1 ...")
     return parser
-
-
-def one_line(error):
-    """The text of an error without its line breaks, shortened if it is very long."""
-    return " ".join(str(error).split())[:1000]
 
 
 def load_teacher(path, channels):

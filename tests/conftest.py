@@ -44,6 +44,26 @@ def tiny():
 
 
 @pytest.fixture
+def small_world(tmp_path, monkeypatch):
+    """An empty folder with saved networks; little data and at most two epochs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("teacher", "student_alone", "student_distilled"):
+        kind = kd_mnist.TeacherCNN if name == "teacher" else kd_mnist.StudentMLP
+        torch.save(kind().state_dict(), f"mnist_{name}.pt")
+    whole_train, hold_out = kd_mnist.train, kd_mnist.hold_out
+    train_set, test_set = kd_mnist.load_small_digits()
+    sets = [hold_out(train_set, 320)[1], hold_out(test_set, 100)[1]]
+
+    def short_train(*arguments, epochs, **options):
+        options["verbose"] = False
+        return whole_train(*arguments, epochs=min(epochs, 2), **options)
+
+    monkeypatch.setattr(kd_mnist, "train", short_train)
+    monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *sets))
+    return sets
+
+
+@pytest.fixture
 def alone_in(tmp_path):
     """Runs a copy of the script in a folder that holds nothing else, without network."""
     script = tmp_path / "kd_mnist.py"

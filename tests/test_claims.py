@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import sklearn.datasets
 import sklearn.utils
-import torch
 import torchvision
 
 import kd_mnist
@@ -22,29 +21,15 @@ def small_network(num_classes):
 
 
 @pytest.fixture
-def tiny_claims(tmp_path, monkeypatch):
-    """An empty folder, little data in place of MNIST, and at most two epochs."""
-    whole_train, hold_out = kd_mnist.train, kd_mnist.hold_out
-    train_set, test_set = kd_mnist.load_small_digits()
-    sets = [hold_out(train_set, 320)[1], hold_out(test_set, 100)[1]]
-
-    def short_train(*arguments, epochs, **options):
-        options["verbose"] = False
-        return whole_train(*arguments, epochs=min(epochs, 2), **options)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(kd_mnist, "train", short_train)
-    monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("mnist", *sets))
+def tiny_claims(small_world, monkeypatch):
+    """The experiments' folder can be imported from; pictures and networks are small."""
     monkeypatch.syspath_prepend(CLAIMS[0].parent)
     monkeypatch.delitem(sys.modules, "common", raising=False)
     digits = sklearn.datasets.load_digits()
     few = sklearn.utils.Bunch(images=digits.images[:220], target=digits.target[:220])
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: few)
-    for name in ("vgg16_bn", "resnet18"):  # in place of large networks, a small one
+    for name in ("vgg16_bn", "resnet18"):
         monkeypatch.setattr(torchvision.models, name, small_network)
-    for name in ("teacher", "student_alone", "student_distilled"):
-        kind = kd_mnist.TeacherCNN if name == "teacher" else kd_mnist.StudentMLP
-        torch.save(kind().state_dict(), f"mnist_{name}.pt")
 
 
 def cases():

@@ -5,6 +5,8 @@ import doctest
 import re
 import runpy
 import shlex
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,29 +29,17 @@ def blocks(wanted):
 
 
 @pytest.fixture
-def small_world(tmp_path, monkeypatch):
-    """An empty folder with saved networks; little data and at most two epochs."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "first").mkdir()
-    for folder in (".", "first"):
-        teacher = kd_mnist.TeacherCNN().state_dict()
-        student = kd_mnist.StudentMLP().state_dict()
-        torch.save(teacher, f"{folder}/mnist_teacher.pt")
-        torch.save(student, f"{folder}/mnist_student_distilled.pt")
-    whole_train, hold_out = kd_mnist.train, kd_mnist.hold_out
-    train_set, test_set = kd_mnist.load_small_digits()
-    sets = [hold_out(train_set, 320)[1], hold_out(test_set, 100)[1]]
-
-    def short_train(*arguments, epochs, **options):
-        return whole_train(*arguments, epochs=min(epochs, 2), **options)
+def page_world(small_world, monkeypatch):
+    """The small world, with what the page's blocks and commands use besides."""
+    Path("first").mkdir()
+    shutil.copy("mnist_teacher.pt", "first")
+    hold_out = kd_mnist.hold_out
 
     def small_hold_out(data, n, seed=0):
         return hold_out(data, min(n, len(data[1]) // 3), seed)
 
     monkeypatch.setattr(kd_mnist, "hold_out", small_hold_out)
-    monkeypatch.setattr(kd_mnist, "train", short_train)
-    monkeypatch.setattr(kd_mnist, "load_small_digits", lambda: sets)
-    monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *sets))
+    monkeypatch.setattr(kd_mnist, "load_small_digits", lambda: small_world)
 
 
 def fake_fashion(folder, train, download):
@@ -61,7 +51,7 @@ def fake_fashion(folder, train, download):
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_block(small_world, tmp_path, monkeypatch, code):
+def test_python_block(page_world, tmp_path, monkeypatch, code):
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fake_fashion)
     short = code.replace("range(100)", "range(1)")
     (tmp_path / "block.py").write_text(short, encoding="utf-8")
@@ -95,7 +85,7 @@ def test_each_definition_is_named():
 @pytest.mark.parametrize(
     "command", re.findall(r"^python kd_mnist.py.*$", BASH, re.MULTILINE)
 )
-def test_command(small_world, monkeypatch, command):
+def test_command(page_world, monkeypatch, command):
     monkeypatch.setattr(kd_mnist.Figure, "savefig", lambda *_, **__: None)  # takes long
     arguments = shlex.split(command)[2:]
     kd_mnist.main([*arguments, *TINY, "--device", "cpu"])
