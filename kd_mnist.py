@@ -219,6 +219,8 @@ def check_logits(logits, n, name):
 
 def check_model(model, train_set, test_set):
     """``ValueError`` if ``model`` gives no logits, or none for one of the labels."""
+    is_network = isinstance(model, nn.Module)
+    require(is_network, f"a model must be an nn.Module, not {type(model).__name__}")
     logits = predict(model, train_set[0][:2])
     check_logits(logits, len(train_set[0][:2]), "the model's logits")
     classes = logits.shape[1]
@@ -258,7 +260,7 @@ def train(
     *,
     epochs,
     teacher_logits=None,  # (N, C), from predict(teacher, images); None: labels alone
-    distillation_loss=None,  # f(logits, teacher_logits, labels); None: the default one
+    distillation_loss=None,  # f(logits, teacher_logits, labels), for teacher_logits only
     transform=None,  # changes each batch of images: random_shift, for example
     seed=0,  # orders the images: models with the same seed see the same batches
     batch_size=128,  # the most; the batches of an epoch are nearly equal in size
@@ -472,6 +474,8 @@ def student_and_loss(train_set, test_set, settings, classes, new_student, loss):
         )
     if loss is None:
         loss = DistillationLoss(settings.temperature, settings.alpha)
+    is_network = isinstance(new_student, nn.Module)
+    require(not is_network, "new_student must be a function that makes a network")
     student = new_student().to(images.device)
     check_model(student, train_set, test_set)
     logits = predict(student, images[:2])
@@ -564,9 +568,10 @@ def compare(networks, test_set):
     ``interval`` is the 95 % interval of the mean (Student's t) over several pairs.
     """
     images, labels = test_set
-    right = {"teacher": [], "student alone": [], "student distilled": []}
+    right = {}
     for (name, _), network in networks.items():
-        right[name].append((predict(network, images).argmax(1) == labels).cpu())
+        is_right = predict(network, images).argmax(1) == labels
+        right.setdefault(name, []).append(is_right.cpu())
     alone = torch.stack(right["student alone"])  # (pairs, N)
     distilled = torch.stack(right["student distilled"])
     only_alone = (alone & ~distilled).sum(1).numpy()  # images, for each pair
@@ -590,16 +595,14 @@ def compare(networks, test_set):
 
 def gain_text(gain):
     """Text: the gain in sentences, and whether it may be luck."""
-    saved = gain["errors_saved"]
     behind = gain["errors_behind_teacher"]
-    text = ""
-    if behind > 0:
-        text = f"The student alone makes {behind:,.0f} errors more than its teacher.\n"
-    text += f"Distillation saves {saved:,.0f} errors.\n"
-    text += (
-        f"{gain['only_distilled']:,.0f} images are read right only with distillation, "
-    )
-    text += f"{gain['only_alone']:,.0f} only without.\n"
+    text = f"The student alone makes {behind:,.0f} errors more than its teacher.\n"
+    if behind <= 0:
+        text = "The teacher makes no fewer errors than the student alone.\n"
+    text += f"Distillation saves {round(gain['errors_saved'], 1):,g} errors.\n"
+    won = f"{gain['only_distilled']:,.0f}"
+    lost = f"{gain['only_alone']:,.0f}"
+    text += f"{won} images are read right only with distillation, {lost} only without.\n"
     if gain["interval"] is None:
         return text + "One pair of students may be luck: --runs 5 trains five pairs."
     low, high = gain["interval"]
@@ -641,6 +644,7 @@ def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=No
     """
     classes = logits.shape[1]
     names = range(classes) if names is None else names
+    rotation = 90 if max(len(str(name)) for name in names) > 2 else 0
     temperatures = sorted({1.0, temperature})
     figure = Figure((9, 2.5 + 1.9 * len(temperatures)), dpi=150, layout="constrained")
     figure.suptitle(title)
@@ -652,7 +656,7 @@ def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=No
         for t, axes in zip(temperatures, charts):
             p = (logits[i].cpu() / t).softmax(0).tolist()
             axes.bar(range(classes), p, color="0.7", edgecolor="black")
-            axes.set_xticks(*class_ticks(names))
+            axes.set_xticks(*class_ticks(names), rotation=rotation)
             axes.set(ylim=(0, 1.18), yticks=(0, 0.5, 1))
             for k in range(classes):
                 if p[k] > 0.05:

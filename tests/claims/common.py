@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import stats
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import kd_mnist
@@ -109,6 +110,25 @@ def train_on_moved_images(student, teacher, train_set, seed, loss, epochs=20, lr
             loss(student(x), teacher_logits, labels[batch]).backward()
             optimizer.step()
             schedule.step()
+
+
+def feature_layers(cnn):
+    """All of a TeacherCNN but its last layer: images to features (N, 1568)."""
+    first = cnn.conv1, nn.MaxPool2d(2), nn.ReLU()
+    second = cnn.conv2, nn.MaxPool2d(2), nn.ReLU()
+    return nn.Sequential(*first, *second, nn.Flatten())
+
+
+def hidden_layer(student):
+    """The first layers of a StudentMLP: images to its hidden units (N, 128)."""
+    flatten, linear, relu, _ = student
+    return nn.Sequential(flatten, linear, relu)
+
+
+def hints(cnn, images):
+    """The features (N, 1568), less their mean over the images, by their deviation."""
+    features = predict(feature_layers(cnn), images)
+    return (features - features.mean(0)) / (features.std(0) + 1e-3)
 
 
 def limits(values):

@@ -1,0 +1,91 @@
+"""Claim, of an older version: the paper's student, two layers of 800 units, makes 145
+errors alone and 74 when it is distilled at T = 20; the paper gives 146 and 74.
+
+Measured: three teachers (seeds 0 to 2) with twice the default's channels learn for 12
+epochs from images moved by up to 2 pixels, as in the paper. (There the teacher is one
+network of 2 x 1,200 units, with dropout.) Each is asked about each training image as it is
+and moved by one pixel in all eight directions; the mean of these 27 logits is what the
+students learn from, at T = 20 and without labels (alpha = 1). Three students (seeds 0 to
+2) learn so for 40 epochs, with one cycle of the learning rate up to 3e-3, and three learn
+from labels alone, with the same first weights, batches and rates. No student sees a moved
+image. Intervals are over the three students, as all have the same teachers. Nothing was
+chosen here; the settings were taken over from an earlier version, which chose most of
+them on held-out images.
+
+Result: not yet run in full with the present script. In the version of 24 November 2026,
+with teachers trained in bfloat16, two such groups of teachers made 60, 53, 65 and 58, 63,
+62 errors, the students alone 151, 134 and 151, and the distilled ones 80, 67, 67 and 69,
+80, 80.
+
+Not shown: how much of the gain is due to the many teachers, to asking them about moved
+images, or to T. As in the paper, the teachers saw moved images and the students did not.
+
+Seconds: about 4,000 on one core are expected.
+
+Source: Hinton et al. (2015), section 3: a teacher with 67 errors, a student of 2 x 800
+units with 146 errors alone and 74 distilled at T = 20, one network each.
+"""
+
+import numpy as np
+import torch
+from common import SEEDS, count_errors, interval, load_mnist, three_students
+
+from kd_mnist import (
+    DistillationLoss,
+    TeacherCNN,
+    accuracy,
+    predict,
+    random_shift,
+    shift,
+    train,
+)
+
+ONE_PIXEL = (-1, 0, 1)
+
+
+def moved(batch):
+    return random_shift(batch, max_shift=2)
+
+
+train_set, test_set = load_mnist()
+images, labels = train_set
+teacher_logits = 0.0  # the mean over teachers and moves
+test_logits = 0.0  # of the test images as they are: how good are the teachers together?
+for seed in SEEDS:
+    torch.manual_seed(seed)
+    teacher = TeacherCNN(channels=32)
+    train(
+        teacher,
+        train_set,
+        test_set,
+        epochs=12,
+        transform=moved,
+        seed=seed,
+        verbose=False,
+    )
+    print(f"teacher {seed}: {count_errors(teacher, test_set)} errors", flush=True)
+    test_logits += predict(teacher, test_set[0]) / len(SEEDS)
+    for down in ONE_PIXEL:
+        for right in ONE_PIXEL:
+            logits = predict(teacher, shift(images, down, right))
+            teacher_logits += logits / (9 * len(SEEDS))
+wrong = 1 - accuracy(test_logits, test_set[1])
+print(f"the teachers together: {wrong * len(test_set[1]):.0f} errors", flush=True)
+
+alone = three_students(
+    "alone", train_set, test_set, epochs=40, hidden=(800, 800), lr=3e-3
+)
+distilled = three_students(
+    "distilled",
+    train_set,
+    test_set,
+    epochs=40,
+    hidden=(800, 800),
+    lr=3e-3,
+    teacher_logits=teacher_logits,
+    distillation_loss=DistillationLoss(temperature=20.0, alpha=1.0),
+)
+saved = np.subtract(alone, distilled)
+print(f"alone: {interval(alone)} errors")
+print(f"distilled: {interval(distilled)} errors")
+print(f"saved: {interval(saved)} errors")
