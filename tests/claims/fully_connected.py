@@ -1,5 +1,5 @@
-"""Claim, of an older version: a wide fully connected network with dropout and BatchNorm
-teaches a smaller one, which makes 37 errors fewer (28 to 47) than alone.
+"""Claim: a wide fully connected network with dropout and BatchNorm teaches a smaller one,
+which makes 34 errors fewer (26 to 42) than alone, of 176.
 
 How it was measured: three teachers (seeds 0 to 2), each with ONE pair of students, of
 the teacher's seed; more would take too long. As published: 2048-1024-512 units with
@@ -16,17 +16,16 @@ for the teacher's answers eval() and no gradients, once, as they never change.
 The last part is the published form. It trains on torch.randn with random labels: here
 one teacher (seed 0), two epochs on 10,000 such images, and then real test digits.
 
-Result: not yet run in full with the present script. The version of 24 November 2026, with
-three students for each teacher and teachers trained in bfloat16, made 132, 139 and 128
-errors (teachers), 173, 183 and 180 (students alone) and 141 on average (distilled): 37
-saved (28 to 47). What the teacher of noise reads was not measured.
+Result: the teachers, of 4,242,954 weights, make 126, 128 and 133 errors, the students, of
+535,818, alone 178, 176 and 174, and distilled 144, 139 and 143: 34.0 saved (26.5 to
+41.5). The teacher of noise reads 10.2 % of the test digits right; guessing would be 10 %.
 
 What it does not show: a gain due to dropout or BatchNorm; other teachers have none, and
 their students gain too. As each pair has a seed of its own, the interval holds the luck
 of the students as well. What students of the teacher of noise would learn was not
 measured.
 
-Seconds: about 1,600 on one core are expected.
+Seconds: 1,713 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: a published script with such a pair of networks, this optimizer and random data.
 """
