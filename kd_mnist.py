@@ -602,7 +602,8 @@ def gain_text(gain):
     text += f"Distillation saves {round(gain['errors_saved'], 1):,g} errors.\n"
     won = f"{gain['only_distilled']:,.0f}"
     lost = f"{gain['only_alone']:,.0f}"
-    text += f"{won} images are read right only with distillation, {lost} only without.\n"
+    text += f"{won} images are read right only with distillation, "
+    text += f"{lost} only without.\n"
     if gain["interval"] is None:
         return text + "One pair of students may be luck: --runs 5 trains five pairs."
     low, high = gain["interval"]
