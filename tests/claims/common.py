@@ -2,8 +2,10 @@
 
     python tests/claims/ten_pairs.py --data-dir data
 
-Each file is one claim of the README. It prints the numbers and writes the picture to the
-folder in which it was started. Unless a file says otherwise, there are three teachers
+Each file is one claim of the README. It prints its numbers, and if it has a picture, it
+writes it to the folder in which it was started. The numbers in the files are those of one
+thread (``OMP_NUM_THREADS=1``); more threads round in another order, and single networks
+then differ by some errors. Unless a file says otherwise, there are three teachers
 (seeds 0, 1, 2) with three students each (seeds 0, 1, 2), all with the settings of the
 script, and intervals are 95 % intervals (Student's t) over teachers: one value from each,
 the mean of its students. Luck that all teachers share, that of the three students and of
@@ -20,6 +22,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+# With this, files that import common first find kd_mnist.py, two folders above.
 sys.path.insert(0, str(Path(__file__).parents[2]))
 import kd_mnist
 from kd_mnist import StudentMLP, TeacherCNN, predict, random_shift
@@ -76,7 +79,7 @@ def three_students(name, train_set, test_set, **options):
     return errors
 
 
-def five_epochs(network, data, seed, distillation_loss, teacher_logits=None):
+def five_epochs(network, data, seed, teacher_logits=None, distillation_loss=None):
     """Train as textbooks do, with Adam at a constant 1e-3; return the test errors."""
     train_set, test_set = data
     kd_mnist.train(

@@ -1,19 +1,20 @@
-"""Claim: the networks of a default run read digits of your own, if these are prepared
-as those of MNIST were.
+"""A tool: it shows what the networks of a default run read in a picture of one digit.
 
     python tests/claims/handwriting.py photo.png another.jpg
 
-How it was measured: not at all, it is a tool to try. Start it in the folder with
-mnist_teacher.pt and mnist_student_distilled.pt of a default run (python kd_mnist.py);
-MNIST itself is not needed. Write one digit, dark on bright paper or the reverse, and
-cut the photo so that most of it is paper. Size, place and the camera's rotation do not
-matter: the digit is cut out, fitted into 20x20 pixels and centred by mass in 28x28.
-Lines on the paper are read as ink. Nothing was chosen on any image.
+Measured: nothing. Start it in the folder with mnist_teacher.pt and
+mnist_student_distilled.pt of a default run (python kd_mnist.py); MNIST itself is not
+needed. Write one digit, dark on bright paper or the reverse, upright, and cut the photo so
+that most of it is paper and the digit fills much of it. The digit is cut out, fitted into
+20x20 pixels and centred by mass in 28x28, as those of MNIST were. If the file says that
+the camera was turned, the picture is turned back. Lines on the paper and dark shadows are
+read as ink.
 
-Result: none is claimed. Tests check that place, size, brightness and rotation of a drawn
-seven hardly matter, and that a blank picture is said to be blank.
+Result: none is claimed. Tests check that a drawn seven gives nearly the same image in another
+place, a third larger, dark on bright paper, and turned by the camera; and that a blank
+picture is said to be blank.
 
-What it does not show: how many digits of other writers, pens and cameras would be read
+Not shown: how many digits of other writers, pens and cameras would be read
 right; that takes many of them. The percentage is what the network says, not how often
 it is right.
 

@@ -1,7 +1,7 @@
 """Claim, of an older version: from folders of pictures, VGG-16 teaches ResNet-18, and no
 gain can show: each network reads 199 or 200 of the 200 test images.
 
-How it was measured: one seed (0), so one teacher and one pair of students; fewer epochs
+Measured: one seed (0), so one teacher and one pair of students; fewer epochs
 than published (6 for the teacher, 10 for each student); Adam at 3e-4 for VGG-16 with
 batch normalisation and at 1e-3 for ResNet-18, constant; batches of 32; T = 4, alpha =
 0.5. Both students have the same first weights and the same batches. The pictures are
@@ -20,7 +20,7 @@ one cycle of the learning rate, 8 epochs for the teacher, 15 for the students an
 seeds, read 100, 100 and 99.5 % of the test images (teachers), 100, 100 and 99.5 %
 (alone), and 100, 100 and 100 % (distilled).
 
-What it does not show: a gain, or that there is none. One pair may be luck, one image is
+Not shown: a gain, or that there is none. One pair may be luck, one image is
 half a per cent of the 200, and there is little to teach if the student alone reads
 nearly all of them. Micro averages of precision, recall and F1 are the accuracy (top-1).
 

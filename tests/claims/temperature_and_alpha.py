@@ -24,7 +24,7 @@ from 1 to 20 for students of different sizes.
 
 import numpy as np
 import seaborn
-from common import SEEDS, load_mnist, new_teacher, three_students
+from common import SEEDS, interval, load_mnist, new_teacher, three_students
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -52,13 +52,17 @@ for seed in SEEDS:
             errors[seed, row, column] = np.mean(found)
 mean = errors.mean(0)
 print(f"mean over the teachers:\n{mean.round(1)}")
-print(f"standard deviation over the teachers:\n{errors.std(0, ddof=1).round(1)}")
+for row, alpha in enumerate(ALPHAS):
+    for column, temperature in enumerate(TEMPERATURES):
+        saved = alone - errors[:, row, column]
+        print(f"T = {temperature}, alpha = {alpha}: saved {interval(saved)}")
 
 figure = Figure((7, 4), dpi=150, layout="constrained")
 axes = figure.subplots()
 seaborn.heatmap(mean, annot=True, fmt=".0f", cmap="viridis_r", cbar=False, ax=axes)
 best = np.unravel_index(mean.argmin(), mean.shape)
-for (row, column), name in (((1, 1), "default"), (best, "best")):
+default = ALPHAS.index(0.5), TEMPERATURES.index(2)
+for (row, column), name in ((default, "default"), (best, "best")):
     frame = Rectangle((column, row), 1, 1, fill=False, edgecolor="black", linewidth=4)
     axes.add_patch(frame)
     axes.text(column + 0.5, row + 0.8, name, ha="center", weight="bold")
