@@ -1,10 +1,10 @@
-"""Knowledge distillation on MNIST: a fast network learns from a better one's answers.
+"""Knowledge distillation on MNIST: a fast network learns from a better one.
 
     python kd_mnist.py              # teacher, student alone, the same student distilled
     python kd_mnist.py --help       # every setting
 
-Train a teacher; look at some of its answers; train a student without them; train the
-same student with them; compare. The method, down to the end of ``train``, is that of
+Train a teacher; look at some of its soft labels; train a student without them; train
+the same student with them; compare. The method, down to the end of ``train``, is that of
 Hinton, Vinyals and Dean (2015), arXiv:1503.02531. N images, C classes (10 for digits).
 """
 
@@ -97,9 +97,9 @@ class DistillationLoss(nn.Module):
 
     A ``temperature`` T above 1 softens p and q, so that small probabilities count. A
     high T makes the gradient about T^2 times smaller; the factor T^2 makes up for that.
-    ``alpha``, from 0 to 1, is the *teacher's* weight: 0 is training alone, 1 ignores
-    the hard labels. Both terms are means over the N images; that is ``batchmean``. (Its
-    default, ``mean``, would divide by the C classes too.)
+    ``alpha``, from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, 1 the hard
+    labels. Both terms are means over the N images: ``batchmean``. (``mean``, torch's
+    default, would also divide by the C classes.)
 
     Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
     labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
@@ -124,7 +124,7 @@ class DistillationLoss(nn.Module):
             found = tuple(labels.shape)
             raise ValueError(f"labels must be ({shape[0]},), not {found}")
         if shape[1] == 1:
-            raise ValueError("one class is no choice: write a single logit z as (0, z)")
+            raise ValueError("one class is not enough: write one logit z as (0, z)")
         log_q = F.log_softmax(student_logits / self.temperature, dim=1)
         log_p = F.log_softmax(teacher_logits.detach() / self.temperature, dim=1)
         soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
@@ -132,11 +132,11 @@ class DistillationLoss(nn.Module):
         return self.alpha * self.temperature**2 * soft + (1 - self.alpha) * hard
 
 
-# %% Training
+# %% Predictions, and moved images
 
 
 def require(condition, message):
-    """``ValueError`` with the message, unless the condition holds."""
+    """Raise ``ValueError(message)`` unless the condition holds."""
     if not condition:
         raise ValueError(message)
 
@@ -159,7 +159,7 @@ def predict(model, images, batch_size=128):
         logits[start : start + len(batch)] = output
         start += len(batch)
     model.train(was_training)
-    torch.clear_autocast_cache()  # if you use autocast: its copies have no gradient
+    torch.clear_autocast_cache()  # for autocast: its copies of weights lack gradients
     return logits
 
 
@@ -169,18 +169,21 @@ def accuracy(logits, labels):
 
 
 def shift(images, down, right):
-    """Move images by whole pixels, up or left if negative; what comes in is 0."""
+    """Move images by whole pixels, up or left if negative; new pixels are 0."""
     return F.pad(images, (right, -right, down, -down))  # negative: cut off there
 
 
 def random_shift(images, max_shift=1):
     """Move a batch by up to ``max_shift`` pixels down or up, and right or left.
 
-    As in a torchvision transform of a batch, one draw from torch's global generator
-    serves all its images.
+    All its images move alike, as in a torchvision transform. The random numbers are
+    those of torch's global generator.
     """
     down, right = torch.randint(-max_shift, max_shift + 1, (2,)).tolist()
     return shift(images, down, right)
+
+
+# %% Checks of what ``train`` is given
 
 
 def check_data(train_set, test_set):
@@ -213,12 +216,12 @@ def check_logits(logits, n, name):
     sums = logits.sum(1)
     is_softmax = logits.min() >= 0 and sums.allclose(torch.ones_like(sums))
     require(
-        not is_softmax, f"{name} are probabilities: give logits, or the log of these"
+        not is_softmax, f"{name} are probabilities: give logits, or their logarithm"
     )
 
 
 def check_model(model, train_set, test_set):
-    """``ValueError`` if ``model`` gives no logits, or none for one of the labels."""
+    """``ValueError`` if ``model`` gives no logits, or too few for the labels."""
     is_network = isinstance(model, nn.Module)
     require(is_network, f"a model must be an nn.Module, not {type(model).__name__}")
     logits = predict(model, train_set[0][:2])
@@ -229,7 +232,7 @@ def check_model(model, train_set, test_set):
 
 
 def check_training(model, train_set, test_set, teacher_logits, transform, optimizer):
-    """``ValueError`` if ``train`` could not work with these, or would do harm."""
+    """``ValueError`` if ``train`` cannot use these, or not together."""
     check_data(train_set, test_set)
     check_model(model, train_set, test_set)
     if teacher_logits is not None:
@@ -243,8 +246,11 @@ def check_training(model, train_set, test_set, teacher_logits, transform, optimi
         require(is_ours, "the optimizer holds none of the model's parameters")
 
 
+# %% Training
+
+
 def print_epoch(record, epochs, loss_name):
-    """Print a line about this epoch; of many epochs, at most 20 have a line."""
+    """Print a line about this epoch; at most 20 lines in all."""
     epochs_left = epochs - record["epoch"]
     if epochs_left % math.ceil(epochs / 20) == 0:  # always true for the last one
         line = f"  epoch {record['epoch']:2}/{epochs}   "
@@ -263,7 +269,7 @@ def train(
     distillation_loss=None,  # f(logits, teacher_logits, labels), for teacher_logits only
     transform=None,  # changes each batch of images: random_shift, for example
     seed=0,  # orders the images: models with the same seed see the same batches
-    batch_size=128,  # the most; the batches of an epoch are nearly equal in size
+    batch_size=128,  # at most; the batches of an epoch are nearly equal in size
     lr=7e-3,  # one cycle: Adam's rate rises to lr, then falls (Smith and Topin 2018)
     optimizer=None,  # your own, used as it is, without lr and the cycle
     verbose=True,
@@ -301,7 +307,7 @@ def train(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            torch.clear_autocast_cache()  # if you use autocast: its copies are old now
+            torch.clear_autocast_cache()  # for autocast: its copies of weights are old
             if schedule is not None:
                 schedule.step()
             total_loss += loss.detach() * len(batch)  # .item() would wait for a GPU
@@ -318,26 +324,26 @@ def train(
     return history
 
 
-# %% The teacher's answers
+# %% The teacher's soft labels
 
 
 def clear_to_doubtful(logits, labels):
-    """Indices of four images, from one that is clear to the network to a doubtful one.
+    """Indices of four images, from clear to doubtful for the network.
 
     If possible, the network is right about them, and they are of four classes.
     """
-    largest, answers = logits.softmax(1).max(1)
-    penalty = (answers != labels).float()
+    largest, predicted = logits.softmax(1).max(1)
+    penalty = (predicted != labels).float()
     chosen = []
     for probability in (0.999, 0.9, 0.7, 0.5):
         i = ((largest - probability).abs() + penalty).argmin().item()
         penalty[labels == labels[i]] += 1  # another class next time, if possible,
-        penalty[i] += 1  # and at least another image
+        penalty[i] += 1  # if not, at least another image
         chosen.append(i)
     return chosen
 
 
-def print_answers(logits, labels, temperature):
+def print_soft_labels(logits, labels, temperature):
     """Print the three largest probabilities for four images, at T = 1 and softened."""
     print("\nThe teacher's soft labels of four training images (class: probability)")
     for i in clear_to_doubtful(logits, labels):
@@ -364,14 +370,16 @@ class Settings:
     temperature: float = setting(2.0, "T: how much the soft labels are softened")
     alpha: float = setting(0.5, "weight of the soft labels in the loss, from 0 to 1")
     runs: int = setting(1, "pairs of students, one alone and one distilled")
-    seed: int = setting(0, "for the teacher and the first pair; 1 more for the next")
+    seed: int = setting(0, "of the teacher and the first pair; the next: seed + 1")
     batch_size: int = setting(128, "images in a training step")
     lr: float = setting(7e-3, "highest learning rate, for each network")
     teacher_channels: int = setting(16, "channels of the teacher's first convolution")
-    teacher_epochs: int = setting(5, "times that the teacher sees its training images")
-    teacher_shift: int = setting(1, "most pixels by which its images are moved, 0 to 4")
+    teacher_epochs: int = setting(5, "how often the teacher sees its training images")
+    teacher_shift: int = setting(
+        1, "largest move of the teacher's images, 0 to 4 pixels"
+    )
     student_hidden: int = setting(128, "units in the students' hidden layer")
-    student_epochs: int = setting(20, "times that a student sees its training images")
+    student_epochs: int = setting(20, "how often a student sees its training images")
 
     def __post_init__(self):
         DistillationLoss(self.temperature, self.alpha)  # checks both
@@ -390,9 +398,9 @@ def train_teacher(train_set, test_set, settings, classes):
     print("\nteacher")
     if pixels > 0:
         print(f"  It sees moved images (up to {pixels} pixel; in the 2015 paper, 2);")
-        print("  the students never do: the column 'moved' shows what they learned.")
+        print("  the students never do. The column 'moved': who reads moved images?")
     images = train_set[0]
-    torch.manual_seed(settings.seed)  # of the first weights and of the moves
+    torch.manual_seed(settings.seed)  # of the initial weights and of the moves
     teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes)
     history = train(
         teacher.to(images.device),
@@ -414,25 +422,25 @@ def milliseconds(network, images):
     best = math.inf
     for _ in range(3):
         started = time.perf_counter()
-        predict(network, images).cpu()  # a GPU is done when the result is here
+        predict(network, images).cpu()  # .cpu() waits until a GPU has finished
         best = min(best, time.perf_counter() - started)
     return 1000 * best * 1000 / len(images)
 
 
 def measure(name, seed, network, history, test_set, teacher_logits):
-    """One flat record of a trained network, of plain numbers and lists, for JSON.
+    """A record of a trained network: numbers and lists, for JSON.
 
-    ``teacher_logits`` are the teacher's for the test images.
+    ``teacher_logits`` are here those for the *test* images.
     """
     images = test_set[0]
     labels = test_set[1].cpu()
     logits = predict(network, images).cpu()
     moved_logits = predict(network, shift(images, down=1, right=1)).cpu()
-    answers = logits.argmax(1)
+    predicted = logits.argmax(1)
     classes = range(logits.shape[1])
-    counts = metrics.confusion_matrix(labels, answers, labels=classes)
+    counts = metrics.confusion_matrix(labels, predicted, labels=classes)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        labels, answers, labels=classes, zero_division=0
+        labels, predicted, labels=classes, zero_division=0
     )
     with FlopCounterMode(display=False) as counter:
         predict(network, images[:1])
@@ -444,10 +452,10 @@ def measure(name, seed, network, history, test_set, teacher_logits):
         "multiply_adds": counter.get_total_flops() // 2,
         "milliseconds": milliseconds(network, images),  # for 1,000 images
         "accuracy": accuracy(logits, labels),
-        "errors": int((answers != labels).sum()),
+        "errors": int((predicted != labels).sum()),
         # On the same images, moved one pixel down and one to the right.
         "errors_moved": int((moved_logits.argmax(1) != labels).sum()),
-        # Share of the images that get the teacher's answer, be it right or wrong.
+        # Share of the images for which it predicts what the teacher does.
         "agreement": accuracy(logits, teacher_logits.argmax(1).cpu()),
         # Mean of -log(probability of the label).
         "nll": F.cross_entropy(logits.double(), labels).item(),
@@ -462,7 +470,7 @@ def measure(name, seed, network, history, test_set, teacher_logits):
 def student_and_loss(train_set, test_set, settings, classes, new_student, loss):
     """A function that makes students, and the loss: the caller's own or the default.
 
-    Both are tried here: what cannot work is found before the teacher is trained.
+    Both are tried here, so that errors come before the teacher is trained.
     """
     images, labels = train_set
     if new_student is None:
@@ -492,7 +500,7 @@ def run_experiment(
     new_student=None,  # a function that makes your own; None: a StudentMLP
     distillation_loss=None,  # your own; None: DistillationLoss, as in settings
 ):
-    """Train a teacher, students without its answers and the same students with them.
+    """Train a teacher, and each student twice: without its logits and with them.
 
     Returns the trained networks, ``{(name, seed): network}``, and a record of each.
     """
@@ -508,9 +516,9 @@ def run_experiment(
     history = []
     if teacher is None:
         teacher, history = train_teacher(train_set, test_set, settings, classes)
-    teacher_logits = predict(teacher, images)  # once: its answers never change
+    teacher_logits = predict(teacher, images)  # once: they never change
     check_logits(teacher_logits, len(images), "the teacher's logits")
-    print_answers(teacher_logits[:5000], labels[:5000], settings.temperature)
+    print_soft_labels(teacher_logits[:5000], labels[:5000], settings.temperature)
     first = int(settings.seed)
     test_logits = predict(teacher, test_set[0])
     networks = {("teacher", first): teacher}
@@ -518,19 +526,19 @@ def run_experiment(
     for seed in range(first, first + settings.runs):
         torch.manual_seed(seed)
         untrained = new_student().to(images.device)
-        for name, answers in (
+        for name, logits in (
             ("student alone", None),
             ("student distilled", teacher_logits),
         ):
             print(f"\n{name}, seed {seed}")
-            student = copy.deepcopy(untrained)  # the same first weights,
+            student = copy.deepcopy(untrained)  # the same initial weights,
             torch.manual_seed(seed)  # the same dropout, if it has any,
             history = train(
                 student,
                 train_set,
                 test_set,
                 epochs=settings.student_epochs,
-                teacher_logits=answers,
+                teacher_logits=logits,
                 distillation_loss=distillation_loss,
                 seed=seed,  # and the same batches
                 batch_size=settings.batch_size,
@@ -563,9 +571,9 @@ def results_table(records):
 
 
 def compare(networks, test_set):
-    """What distillation saves: a flat record, of means over the pairs of students.
+    """What distillation saves: a dictionary of means over the pairs of students.
 
-    ``interval`` is the 95 % interval of the mean (Student's t) over several pairs.
+    ``interval`` is the 95 % interval of the mean (t distribution) over several pairs.
     """
     images, labels = test_set
     right = {}
@@ -596,9 +604,9 @@ def compare(networks, test_set):
 def gain_text(gain):
     """Text: the gain in sentences, and whether it may be luck."""
     behind = gain["errors_behind_teacher"]
-    text = f"The student alone makes {behind:,.0f} errors more than its teacher.\n"
+    text = f"The student alone makes {behind:,.0f} more errors than the teacher.\n"
     if behind <= 0:
-        text = "The teacher makes no fewer errors than the student alone.\n"
+        text = "The teacher is no better than the student alone.\n"
     text += f"Distillation saves {round(gain['errors_saved'], 1):,g} errors.\n"
     won = f"{gain['only_distilled']:,.0f}"
     lost = f"{gain['only_alone']:,.0f}"
@@ -618,13 +626,13 @@ def gain_text(gain):
 
 
 def first_images_text(networks, test_set, n=5):
-    """Text: the labels of the first test images, and the first networks' answers."""
+    """Text: the labels of the first test images, and what the first networks predict."""
     images, labels = test_set
-    answers = {"label": labels[:n]}
+    predicted = {"label": labels[:n]}
     for (name, _), network in networks.items():
-        answers.setdefault(name, predict(network, images[:n]).argmax(1))
+        predicted.setdefault(name, predict(network, images[:n]).argmax(1))
     text = f"The first {n} test images"
-    for name, classes in answers.items():
+    for name, classes in predicted.items():
         text += f"\n  {name:18}" + "".join(f"{k:5}" for k in classes.cpu())
     return text
 
@@ -633,7 +641,7 @@ def first_images_text(networks, test_set, n=5):
 
 
 def class_ticks(names):
-    """Positions and labels of at most 20 ticks, one for each class or few of many."""
+    """At most 20 tick positions and labels; of more classes, every n-th."""
     step = math.ceil(len(names) / 20)
     return range(0, len(names), step), names[::step]
 
@@ -641,7 +649,7 @@ def class_ticks(names):
 def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=None):
     """A Figure of four images, from clear to doubtful, and a network's soft labels.
 
-    ``logits`` ``(N, C)`` are its answers to all N images; ``names`` are of the classes.
+    ``logits`` ``(N, C)`` are its own for all N images; ``names`` are of the classes.
     """
     classes = logits.shape[1]
     names = range(classes) if names is None else names
@@ -669,7 +677,7 @@ def draw_soft_labels(images, labels, logits, temperature=2.0, title="", names=No
 
 
 def draw_curves(records, title=""):
-    """A Figure of the test error after each epoch, or a line if there is no history."""
+    """A Figure of the test error after each epoch; a flat line without history."""
     epochs = []
     percent = []
     names = []
@@ -707,7 +715,7 @@ def draw_curves(records, title=""):
 def draw_confusion(matrices, names=None):
     """A Figure of confusion matrices, ``{title: counts}``, true against predicted.
 
-    Errors are shaded, on one scale for all; up to 20 classes, counts are written too.
+    Colour shows the errors, on one scale for all. Counts are written up to 20 classes.
     """
     figure = Figure((7, 6.2 * len(matrices)), dpi=150, layout="constrained")
     grid = figure.subplots(len(matrices), squeeze=False)
@@ -761,7 +769,7 @@ def load_mnist(data_dir="data"):
         sets = [MNIST(data_dir, is_train, download=True) for is_train in (True, False)]
         for part, n in zip(sets, (60_000, 10_000)):
             sizes_fit = len(part.data) == len(part.targets) == n
-            require(sizes_fit and part.targets.max() <= 9, f"not {n} digits")
+            require(sizes_fit and part.targets.max() <= 9, f"not {n} images")
     except Exception as error:  # a network or a file can fail in any way
         names = ", ".join(name.removesuffix(".gz") for name, _ in MNIST.resources)
         problem = f"no MNIST in {data_dir}/MNIST/raw ({one_line(error)})"
@@ -776,7 +784,7 @@ def load_mnist(data_dir="data"):
 def load_small_digits():
     """scikit-learn's digits, enlarged to 28x28 pixels: 1,200 to train, 597 to test.
 
-    The test images are the last of its file, most of them by other writers.
+    The last images of its file are for testing; other people wrote most of them.
     """
     images, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
@@ -805,7 +813,7 @@ def load_data(dataset="auto", data_dir="data"):
 
 
 def hold_out(data, n, seed=0):
-    """Split ``(images, labels)`` into the rest and ``n``, each class in proportion."""
+    """Split off ``n`` images, each class in proportion: ``(rest, held out)``."""
     images, labels = data
     rest, held, rest_labels, held_labels = train_test_split(
         images, labels, test_size=n, random_state=seed, stratify=labels
@@ -814,7 +822,7 @@ def hold_out(data, n, seed=0):
 
 
 def repeat(data, times=20):
-    """A small data set ``times`` over, so that an epoch has enough steps.
+    """Repeat a small data set, so that an epoch has enough steps.
 
     Hold out images before, not after: a copy must never be tested on.
     """
@@ -828,7 +836,7 @@ def repeat(data, times=20):
 def build_parser():
     """The options: those of ``Settings``, and where data come from and results go."""
     parser = argparse.ArgumentParser(
-        description="Train a teacher, a student alone and the same student distilled.",
+        description="Train a teacher, and the same student twice: alone and distilled.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -839,9 +847,9 @@ def build_parser():
     data = "MNIST, scikit-learn's small digits, or auto: digits if MNIST is unavailable"
     add("--dataset", default="auto", choices=("auto", "mnist", "digits"), help=data)
     add("--data-dir", type=Path, default="data", help="folder that holds MNIST/raw")
-    holdout = "number of training images to leave out and to test on instead"
+    holdout = "number of training images to hold out, and to test on instead"
     add("--holdout", type=int, default=0, help=holdout)
-    add("--teacher", type=Path, help="train no teacher: take mnist_teacher.pt of a run")
+    add("--teacher", type=Path, help="train no teacher: load mnist_teacher.pt of a run")
     add("--out-dir", type=Path, default=".", help="folder for all that is written")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add("--device", default=device, help="cpu, cuda, cuda:1 ...")
@@ -849,7 +857,7 @@ def build_parser():
 
 
 def load_teacher(path, channels):
-    """A TeacherCNN for digits with the weights in a file; ``ValueError`` if unfit."""
+    """A TeacherCNN for digits with the weights in a file; ``ValueError`` if not so."""
     teacher = TeacherCNN(channels)
     try:
         teacher.load_state_dict(torch.load(path, "cpu", weights_only=True))
@@ -864,7 +872,7 @@ def load_teacher(path, channels):
 
 
 def load_sets(args):
-    """Name and title of the data, and both sets, as the options want them."""
+    """Name and title of the data, and both sets, chosen by the options."""
     name, train_set, test_set = load_data(args.dataset, args.data_dir)
     title = "MNIST" if name == "mnist" else "small digits, not MNIST"
     if args.holdout != 0:
@@ -924,7 +932,7 @@ def save_figure(path, draw, *arguments):
 def save_all(start, networks, records, report, train_set, title):
     """Write weights, results and figures to files whose names begin with ``start``.
 
-    What cannot be written is named, the rest is written. Returns whether all was.
+    A file that fails is named, and the others are written. Returns whether all were.
     """
     seed = report["settings"]["seed"]
     temperature = report["settings"]["temperature"]
@@ -961,9 +969,9 @@ def save_all(start, networks, records, report, train_set, title):
 
 
 def main(argv=None):
-    """Run the command line ``argv``, by default this process's own.
+    """Run with the arguments ``argv``, by default those of the command line.
 
-    Returns what ``run_experiment`` returned; errors leave by ``sys.exit``, in one line.
+    Returns what ``run_experiment`` returned; errors end the program with one line.
     """
     started = time.perf_counter()
     if argv is None:

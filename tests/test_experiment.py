@@ -89,10 +89,10 @@ def test_one_pair_is_compared_image_by_image_and_not_judged():
     assert gain["pairs"] == 1 and gain["interval"] is None
     text = kd_mnist.gain_text(gain)
     assert "saves 10 errors" in text and "may be luck" in text
-    assert "45 errors more than its teacher" in text
+    assert "45 more errors than the teacher" in text
     worse = kd_mnist.gain_text(kd_mnist.compare(*students([95], [60])))
     assert "saves -35 errors." in worse
-    assert "teacher makes no fewer errors than the student alone" in worse
+    assert "teacher is no better than the student alone" in worse
 
 
 # Half of the interval by hand: t (12.706, 4.303, 3.182 in printed tables) * sd / sqrt(n)
@@ -125,7 +125,7 @@ def test_several_pairs_are_judged_by_the_interval(
     assert f"saves {round(mean, 1):g} errors." in text
 
 
-def test_the_answers_go_from_clear_to_doubtful_are_right_and_of_four_classes():
+def test_the_four_images_go_from_clear_to_doubtful_are_right_and_of_four_classes():
     sure = [0.999, 0.998, 0.9, 0.89, 0.7, 0.69, 0.5]
     classes = [0, 1, 0, 1, 2, 3, 4]
     p = torch.zeros(7, 6)
@@ -137,10 +137,10 @@ def test_the_answers_go_from_clear_to_doubtful_are_right_and_of_four_classes():
     assert kd_mnist.clear_to_doubtful(p.log(), labels) == [0, 3, 5, 6]
 
 
-def test_printed_answers_are_the_teachers_probabilities(capsys):
+def test_printed_soft_labels_are_the_teachers_probabilities(capsys):
     p = torch.tensor([[0.64, 0.32, 0.04], [0.1, 0.8, 0.1], [0.3, 0.2, 0.5], [0.9] * 3])
     p[3, 1:] = 0.05
-    kd_mnist.print_answers(p.log(), torch.tensor([0, 1, 2, 0]), temperature=2.0)
+    kd_mnist.print_soft_labels(p.log(), torch.tensor([0, 1, 2, 0]), temperature=2.0)
     shown = capsys.readouterr().out
     assert "label 0   T = 1      0: 0.640   1: 0.320   2: 0.040" in shown
     root = torch.tensor([0.64, 0.32, 0.04]).sqrt()

@@ -1,10 +1,10 @@
-"""Claim, of an older version: from folders of pictures, VGG-16 teaches ResNet-18, and no
-gain can show: each network reads 199 or 200 of the 200 test images.
+"""Claim: from folders of pictures, VGG-16 teaches ResNet-18, and no gain can show: the
+student reads 199 of the 200 test images, alone and distilled.
 
 Measured: one seed (0), so one teacher and one pair of students; fewer epochs
-than published (6 for the teacher, 10 for each student); Adam at 3e-4 for VGG-16 with
-batch normalisation and at 1e-3 for ResNet-18, constant; batches of 32; T = 4, alpha =
-0.5. Both students have the same first weights and the same batches. The pictures are
+than published (8 for the teacher, 10 for each student); Adam with one cycle of its rate,
+up to 3e-4 for VGG-16 with batch normalisation and to 1e-3 for ResNet-18; batches of 32;
+T = 4, alpha = 0.5. Both students have the same first weights and the same batches. The pictures are
 1,100 of scikit-learn's digits, written by this file as torchvision's ImageFolder wants
 them: 700 to train, 200 to validate, 200 to test, by the same writers. Nothing was
 chosen on any of them; the validation images are for the curves.
@@ -15,21 +15,24 @@ teacher's weight: our alpha = 1 - theirs.
 For pictures of your own, leave out the part that writes the PNGs; Resize sets their
 size. All images are held in memory. The teacher's file of weights has about 540 MB.
 
-Result: not yet run in full with the present script. The version of 24 November 2026, with
-one cycle of the learning rate, 8 epochs for the teacher, 15 for the students and three
-seeds, read 100, 100 and 99.5 % of the test images (teachers), 100, 100 and 99.5 %
-(alone), and 100, 100 and 100 % (distilled).
+Result: images read right (top-1), and in brackets with the label among the first three.
+                 train            validation      test
+    vgg16_bn     99.9 % (100.0)   98.5 % (99.0)    99.0 % (100.0)
+    alone       100.0 % (100.0)   98.0 % (99.5)    99.5 % (100.0)
+    distilled    99.9 % (100.0)   98.0 % (100.0)   99.5 % (100.0)
+The first test image by name, pictures/test/digit 0/10.png, is read as 0 with 100.0 %.
 
 Not shown: a gain, or that there is none. One pair may be luck, one image is
 half a per cent of the 200, and there is little to teach if the student alone reads
 nearly all of them. Micro averages of precision, recall and F1 are the accuracy (top-1).
 
-Seconds: about 600 on one core are expected.
+Seconds: 473 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: systems that distil torchvision's VGG-16 into its ResNet-18 on folders of images
 and report these curves, averages and matrices.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -50,6 +53,9 @@ SPLITS = 7 * ["train"] + 2 * ["val"] + 2 * ["test"]  # of each eleven pictures
 def learn(name, network, epochs, lr, teacher_logits=None):
     """Train, save the weights; return loss and accuracy of each epoch on two splits."""
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    steps = epochs * math.ceil(len(sets["train"][0]) / 32)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
+    optimizer.register_step_post_hook(lambda *_: schedule.step())  # after each step
     curves = {"train": [], "val": []}
     for epoch in range(1, epochs + 1):
         kd_mnist.train(
@@ -122,7 +128,7 @@ torch.manual_seed(0)
 alone = models.resnet18(num_classes=len(names))
 torch.manual_seed(0)
 distilled = models.resnet18(num_classes=len(names))
-curves = {"vgg16_bn": learn("vgg16_bn", teacher, epochs=6, lr=3e-4)}
+curves = {"vgg16_bn": learn("vgg16_bn", teacher, epochs=8, lr=3e-4)}
 teacher_logits = predict(teacher, sets["train"][0])
 curves["alone"] = learn("alone", alone, epochs=10, lr=1e-3)
 curves["distilled"] = learn("distilled", distilled, 10, 1e-3, teacher_logits)
