@@ -42,7 +42,9 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
         assert part in done.stdout
     soft_labels = done.stdout.index("The teacher's soft labels")
     assert (
-        done.stdout.index("epoch  1/1") < soft_labels < done.stdout.index("student alone")
+        done.stdout.index("epoch  1/1")
+        < soft_labels
+        < done.stdout.index("student alone")
     )
     assert re.findall(r"epoch  1/1   (\D+) \d", done.stdout) == [
         "cross-entropy",

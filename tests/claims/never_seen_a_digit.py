@@ -16,7 +16,7 @@ that the last of the teachers most surely calls a 0, a 1, and so on.
 
 Result: per cent of the test digits read right; 95 % intervals over the teachers.
     noise from 0 to 1                16.2 (10.9 to 21.4)
-    normal noise                     19.9 (-0.6 to 40.4)
+    normal noise                     19.9 (   0 to 40.4)
     blobs                            80.5 (76.6 to 84.3)
     strokes                          93.3 (91.4 to 95.3)
     strokes, teacher not trained     10.8 ( 8.1 to 13.5)
