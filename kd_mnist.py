@@ -354,7 +354,7 @@ def print_soft_labels(logits, labels, temperature):
                 line += f"   {k}: {p[k]:.3f}"
             print(line)
     sure = (logits.softmax(1).amax(1) > 0.9).float().mean()
-    print(f"  (Picked: for {sure:.0%} of the images, one probability is above 0.9.)")
+    print(f"  (Picked: for {sure:.0%} of the images, one probability exceeds 0.9.)")
 
 
 # %% The experiment
@@ -704,7 +704,7 @@ def draw_curves(records, title=""):
     )
     several = len({record["seed"] for record in records}) > 1
     axes.legend(title="mean and standard deviation over pairs" if several else None)
-    axes.set(xlabel="epoch", ylabel="wrong answers on test images, %", title=title)
+    axes.set(xlabel="epoch", ylabel="test error, %", title=title)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.yaxis.set_major_formatter("{x:g}")

@@ -87,5 +87,5 @@ shown = {name: np.mean(values, axis=0) for name, values in curves.items()}
 order = sorted(shown, key=lambda name: -shown[name][-1])  # as the curves, from above
 seaborn.lineplot({name: shown[name] for name in order}, markers=True, ax=axes)
 axes.set(xlabel="pixels by which the test images are moved", xticks=PIXELS)
-axes.set(ylabel="wrong answers, %", title="No student saw a moved image")
+axes.set(ylabel="test error, %", title="No student saw a moved image")
 figure.savefig("shifted_images.png")
