@@ -353,7 +353,7 @@ def print_soft_labels(logits, labels, temperature):
             for k in p.argsort(descending=True)[:3]:
                 line += f"   {k}: {p[k]:.3f}"
             print(line)
-    sure = (logits.softmax(1).amax(1) > 0.9).float().mean()
+    sure = (logits.softmax(1).amax(1) > 0.9).float().mean().item()
     print(f"  (Picked: for {sure:.0%} of the images, one probability exceeds 0.9.)")
 
 
