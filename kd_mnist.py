@@ -372,7 +372,9 @@ class Settings:
     temperature: float = setting(2.0, "T: how much the soft labels are softened")
     alpha: float = setting(0.5, "weight of the soft labels in the loss, from 0 to 1")
     runs: int = setting(1, "pairs of students, one alone and one distilled")
-    seed: int = setting(0, "of the teacher and the first pair; the next: seed + 1")
+    seed: int = setting(
+        0, "seed of the teacher and the first pair; next pair: seed + 1"
+    )
     batch_size: int = setting(128, "images in a training step")
     lr: float = setting(7e-3, "highest learning rate, for each network")
     teacher_channels: int = setting(16, "channels of the teacher's first convolution")
@@ -400,7 +402,7 @@ def train_teacher(train_set, test_set, settings, classes):
     print("\nteacher")
     if pixels > 0:
         print(f"  It sees moved images (up to {pixels} pixel; in the 2015 paper, 2);")
-        print("  the students never do. The column 'moved': who reads moved images?")
+        print("  the students never do. Column 'moved': errors on moved images.")
     images = train_set[0]
     torch.manual_seed(settings.seed)  # of the initial weights and of the moves
     teacher = TeacherCNN(settings.teacher_channels, images.shape[1:], classes)
@@ -457,7 +459,7 @@ def measure(name, seed, network, history, test_set, teacher_logits):
         "errors": int((predicted != labels).sum()),
         # On the same images, moved one pixel down and one to the right.
         "errors_moved": int((moved_logits.argmax(1) != labels).sum()),
-        # Share of the images for which it predicts what the teacher does.
+        # Share of the images for which it predicts the teacher's class.
         "agreement": accuracy(logits, teacher_logits.argmax(1).cpu()),
         # Mean of -log(probability of the label).
         "nll": F.cross_entropy(logits.double(), labels).item(),
@@ -786,7 +788,7 @@ def load_mnist(data_dir="data"):
 def load_small_digits():
     """scikit-learn's digits, enlarged to 28x28 pixels: 1,200 to train, 597 to test.
 
-    The last images of its file are for testing; other people wrote most of them.
+    The last images of its file are for testing; most are by writers not trained on.
     """
     images, labels = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(images).float().view(-1, 1, 8, 8) / 16
@@ -851,7 +853,7 @@ def build_parser():
     add("--data-dir", type=Path, default="data", help="folder that holds MNIST/raw")
     holdout = "number of training images to hold out, and to test on instead"
     add("--holdout", type=int, default=0, help=holdout)
-    add("--teacher", type=Path, help="train no teacher: load mnist_teacher.pt of a run")
+    add("--teacher", type=Path, help="load mnist_teacher.pt of a run, train no teacher")
     add("--out-dir", type=Path, default=".", help="folder for all that is written")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add("--device", default=device, help="cpu, cuda, cuda:1 ...")
@@ -934,7 +936,7 @@ def save_figure(path, draw, *arguments):
 def save_all(start, networks, records, report, train_set, title):
     """Write weights, results and figures to files whose names begin with ``start``.
 
-    A file that fails is named, and the others are written. Returns whether all were.
+    Prints the name of a file that fails, writes the others. True if none failed.
     """
     seed = report["settings"]["seed"]
     temperature = report["settings"]["temperature"]
