@@ -25,10 +25,10 @@ first weights are normal with deviation 1 / sqrt(inputs), as published, or torch
 The five students of the same start: 84.1, 74.9, 67.9, 78.5, 81.6 and 81.6, 30.4, 57.4,
 61.2, 66.8.
 
-Why: if teacher and student start from the same weights, a small step of the student
-towards any output of the teacher, on any image, does not raise the teacher's own loss
-(the paper proves it for one small step). How near many steps bring the weights to the
-teacher's was not measured.
+Why: if teacher and student start from the same weights, and the teacher has made one small
+step, then a small step of the student towards any output of the teacher, on any image,
+does not raise the student's loss on the teacher's task (the paper proves this). Here both
+make many steps; how near the weights come to the teacher's was not measured.
 
 Not shown: anything about networks of different kinds, such as the CNN and the MLP of the
 script, or about language models. With the same last layer, one of the five seeds reads 21 %; whether a
