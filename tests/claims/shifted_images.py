@@ -21,7 +21,7 @@ Not shown: that a student becomes as robust as its teacher: it stays far behind.
 digits lose ink at the edge: moved by two pixels 4 % of the images, by three 13 %, by four
 31 % (means over the directions).
 
-Seconds: 1,050 on one core of an AMD EPYC (Zen 4) that had other work to do.
+Seconds: 484 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
 Source: Abnar, Dehghani and Zuidema (2020), arXiv:2006.00555, hand such knowledge from CNNs
 to MLPs on moved digits.
