@@ -12,14 +12,15 @@ make 166, 185 and 184, mean 178.3; the teachers 77, 96 and 91.
     alpha 0.5    178.0   157.4   153.7   156.2   157.9
     alpha 0.9    182.1   158.4   149.4   165.2   170.8
 Errors saved, with 95 % intervals over the teachers:
-    T = 1    -2.6 (-9 to  4)     0.3 (-8 to  9)    -3.8 (-11 to  3)    for alpha = 0.1,
-    T = 2    14.3 ( 8 to 21)    20.9 (15 to 27)    19.9 (  6 to 34)    0.5 and 0.9
+             alpha 0.1          alpha 0.5          alpha 0.9
+    T = 1    -2.6 (-9 to  4)     0.3 (-8 to  9)    -3.8 (-11 to  3)
+    T = 2    14.3 ( 8 to 21)    20.9 (15 to 27)    19.9 (  6 to 34)
     T = 4    26.0 (18 to 34)    24.7 (15 to 34)    28.9 (  8 to 50)
     T = 8    25.7 (15 to 36)    22.1 (10 to 34)    13.1 (  9 to 17)
     T = 20   26.8 (10 to 44)    20.4 (12 to 29)     7.6 ( -1 to 16)
 
-Not shown: that the best cell, T = 4 and alpha = 0.9, is better than most others; as the
-best of fifteen, its mean is too good, too. The three students alone, whose own interval is
+Not shown: that the best cell, T = 4 and alpha = 0.9, is better than most others; and the
+mean of the best of fifteen cells is too good. The three students alone, whose own interval is
 152 to 205, are the same for all cells; twelve students alone made 184 errors on such
 images. The learning rate was chosen on these images, for the student alone. Alpha = 1 was
 not tried.
