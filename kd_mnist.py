@@ -4,8 +4,8 @@
     python kd_mnist.py --help       # every setting
 
 Train a teacher; look at some of its soft labels; train a student without them; train
-the same student with them; compare. The method, down to the end of ``train``, is that of
-Hinton, Vinyals and Dean (2015), arXiv:1503.02531. N images, C classes (10 for digits).
+the same student with them; compare. The method, down to the end of ``train``, is that
+of Hinton, Vinyals and Dean (2015), arXiv:1503.02531. N images, C classes (here 10).
 """
 
 import argparse
@@ -266,7 +266,7 @@ def train(
     *,
     epochs,
     teacher_logits=None,  # (N, C), from predict(teacher, images); None: labels alone
-    distillation_loss=None,  # f(logits, teacher_logits, labels), for teacher_logits only
+    distillation_loss=None,  # f(logits, teacher_logits, labels), only to distil
     transform=None,  # changes each batch of images: random_shift, for example
     seed=0,  # orders the images: models with the same seed see the same batches
     batch_size=128,  # at most; the batches of an epoch are nearly equal in size
@@ -630,7 +630,7 @@ def gain_text(gain):
 
 
 def first_images_text(networks, test_set, n=5):
-    """Text: the labels of the first test images, and what the first networks predict."""
+    """Text: labels of the first test images, and what the first networks predict."""
     images, labels = test_set
     predicted = {"label": labels[:n]}
     for (name, _), network in networks.items():

@@ -1,6 +1,6 @@
-"""Claim: where labels are few, hints of a trained CNN's features leave fewer wrong answers
-than hints of an untrained one: 4.0 points with 10 labels of each digit (0.8 to 7.2), 3.3
-points with 20 (2.7 to 3.8).
+"""Claim: where labels are few, hints of a trained CNN's features leave fewer wrong
+answers than hints of an untrained one: 4.0 points with 10 labels of each digit (0.8 to
+7.2), 3.3 points with 20 (2.7 to 3.8).
 
 Features are the 1,568 numbers that a teacher's last layer is given. Hints are these
 numbers standardised: less their mean over the images, divided by their deviation. An

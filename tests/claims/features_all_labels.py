@@ -12,9 +12,9 @@ held-out training images, with one teacher and three students. Three teachers (s
 2) with three students each (seeds 0 to 2) then learn with hints of this weight, and
 without. Errors are counted on the 10,000 test images.
 
-Result: on the held-out images, the means of three students are 154.7 errors without hints,
-157.7 with weight 0.01, 158.3 with 0.1 and 172.0 with 1: none of the weights helps, and the
-best is the smallest. Errors of 10,000 test images, students of seeds 0 to 2:
+Result: on the held-out images, the means of three students are 154.7 errors without
+hints, 157.7 with weight 0.01, 158.3 with 0.1 and 172.0 with 1: none of the weights helps,
+and the best is the smallest. Errors of 10,000 test images, students of seeds 0 to 2:
     teacher            0                1                2
     without hints      149, 132, 157    133, 130, 141    147, 147, 146
     weight 0.01        144, 139, 153    144, 136, 147    141, 138, 153

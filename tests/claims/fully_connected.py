@@ -1,19 +1,20 @@
 """Claim: a wide fully connected network with dropout and BatchNorm teaches a smaller one,
 which makes 34 errors fewer (27 to 41) than alone, of 176.
 
-Measured: three teachers (seeds 0 to 2), each with ONE pair of students, of
-the teacher's seed; more would take too long. As published: 2048-1024-512 units with
-BatchNorm and dropout 0.3, 0.3 and 0.2 teach 512-256; T = 3.5, alpha = 0.6; AdamW at
-6e-4 with weight decay 1e-5, one cycle, gradients clipped at 1; 15 epochs for each
-network. The student alone, which the published form lacks, has the same first weights
-and the same batches. Batches of 128 are ours. Nothing was chosen here; errors are counted on the 10,000 test images. Intervals are 95 %
-intervals over the three pairs.
+Measured: three teachers (seeds 0 to 2), each with ONE pair of students, of the teacher's
+seed; more would take too long. As published: 2048-1024-512 units with BatchNorm and
+dropout 0.3, 0.3 and 0.2 teach 512-256; T = 3.5, alpha = 0.6; AdamW at 6e-4 with weight
+decay 1e-5, one cycle, gradients clipped at 1; 15 epochs for each network. The student
+alone, which the published form lacks, has the same first weights and the same batches.
+Batches of 128 are ours. Nothing was chosen here; errors are counted on the 10,000 test
+images. Intervals are 95 % intervals over the three pairs.
 
 The loop is written out, as dropout and BatchNorm need care: train() before each epoch;
 for the teacher's answers eval() and no gradients, once, as they never change.
 
-The last part follows the published form, shortened. That trains on torch.randn with random
-labels: here one teacher (seed 0), two epochs on 10,000 such images, and then real test digits.
+The last part follows the published form, shortened. That trains on torch.randn with
+random labels: here one teacher (seed 0), two epochs on 10,000 such images, and then real
+test digits.
 
 Result: errors of 10,000 test images, seeds 0 to 2.
     teachers            4,242,954 weights    126, 128, 133

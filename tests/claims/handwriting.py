@@ -4,15 +4,15 @@
 
 Measured: nothing. Start it in the folder with mnist_teacher.pt and
 mnist_student_distilled.pt of a default run (python kd_mnist.py); MNIST itself is not
-needed. Write one digit, dark on bright paper or the reverse, upright, and cut the photo so
-that most of it is paper and the digit fills much of it. The digit is cut out, fitted into
-20x20 pixels and centred by mass in 28x28, as those of MNIST were. If the file says that
-the camera was turned, the picture is turned back. Lines on the paper and dark shadows are
-read as ink.
+needed. Write one digit, dark on bright paper or the reverse, upright, and cut the photo
+so that most of it is paper and the digit fills much of it. The digit is cut out, fitted
+into 20x20 pixels and centred by mass in 28x28, as those of MNIST were. If the file says
+that the camera was turned, the picture is turned back. Lines on the paper and dark
+shadows are read as ink.
 
-Result: none is claimed. Tests check that a drawn seven gives nearly the same image in another
-place, a third larger, dark on bright paper, and turned by the camera; and that a blank
-picture is said to be blank.
+Result: none is claimed. Tests check that a drawn seven gives nearly the same image in
+another place, a third larger, dark on bright paper, and turned by the camera; and that a
+blank picture is said to be blank.
 
 Not shown: how many digits of other writers, pens and cameras would be read
 right; that takes many of them. The percentage is what the network says, not how often

@@ -1,12 +1,12 @@
 """Claim: from folders of pictures, VGG-16 teaches ResNet-18, and no gain can show: the
 student reads 199 of the 200 test images, alone and distilled.
 
-Measured: one seed (0), so one teacher and one pair of students; fewer epochs
-than published (8 for the teacher, 10 for each student); Adam with one cycle of its rate,
-up to 3e-4 for VGG-16 with batch normalisation and to 1e-3 for ResNet-18; batches of 32;
-T = 4, alpha = 0.5. Both students have the same first weights and the same batches. The pictures are
-1,100 of scikit-learn's digits, written by this file as torchvision's ImageFolder wants
-them: 700 to train, 200 to validate, 200 to test, by the same writers. Nothing was
+Measured: one seed (0), so one teacher and one pair of students; fewer epochs than
+published (8 for the teacher, 10 for each student); Adam with one cycle of its rate, up to
+3e-4 for VGG-16 with batch normalisation and to 1e-3 for ResNet-18; batches of 32; T = 4,
+alpha = 0.5. Both students have the same first weights and the same batches. The pictures
+are 1,100 of scikit-learn's digits, written by this file as torchvision's ImageFolder
+wants them: 700 to train, 200 to validate, 200 to test, by the same writers. Nothing was
 chosen on any of them; the validation images are for the curves.
 
 The system that this follows gives its alpha to the *labels*. Here alpha is the

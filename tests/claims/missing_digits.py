@@ -19,7 +19,7 @@ from the mean of the three teachers' logits; three of them (seeds 0 to 2), and t
 intervals are over these students.
 
 Result: per cent of the missing digit read right, and errors on all 10,000 test images, in
-both cases as it is and corrected; means, some with their 95 % intervals over the teachers.
+both cases as it is and corrected; means, some with 95 % intervals over the teachers.
     missing        as it is             corrected            errors      corrected
     0              96.8                 98.9                 156.0       144.0
     1              93.9                 98.4                 187.2       145.9

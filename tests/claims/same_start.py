@@ -1,7 +1,7 @@
 """Claim: on noise, and through three outputs that mean nothing, a student learns to read
 77 % of the test digits (70 to 85; with torch's own first weights 59 %, 36 to 83) if it
-started from its teacher's first weights, and 9 % (8 to 10; 11 %, 6 to 15), no more than by
-guessing, if it did not.
+started from its teacher's first weights, and 9 % (8 to 10; 11 %, 6 to 15), no more than
+by guessing, if it did not.
 
 Measured: five seeds. A network 784-256-256-13 has ten outputs for the digits and three
 that mean nothing. The teacher learns MNIST with the ten, for 5 epochs; the three get no
@@ -9,9 +9,9 @@ loss. The student learns only the teacher's three outputs (KL at T = 1), for 20 
 60,000 images of uniform noise. Then its ten outputs read MNIST's test digits. Pixels go
 from -1 to 1. Adam at 3e-4 and batches of 1,024 are as published. Four students: one
 starts from the teacher's first weights, one from others, one shares only the last layer
-with the teacher's start, one only the hidden layers. The student's number of epochs was chosen in an
-earlier trial by another program, which looked at test images; nothing else was. The seeds
-differ in first weights and noise; all share the order of the images.
+with the teacher's start, one only the hidden layers. The student's number of epochs was
+chosen in an earlier trial by another program, which looked at test images; nothing else
+was. The seeds differ in first weights and noise; all share the order of the images.
 
 Result: per cent of the test digits read right; 95 % intervals over the five seeds. The
 first weights are normal with deviation 1 / sqrt(inputs), as published, or torch's own.
@@ -25,14 +25,15 @@ first weights are normal with deviation 1 / sqrt(inputs), as published, or torch
 The five students of the same start: 84.1, 74.9, 67.9, 78.5, 81.6 and 81.6, 30.4, 57.4,
 61.2, 66.8.
 
-Why: if teacher and student start from the same weights, and the teacher has made one small
-step, then a small step of the student towards any output of the teacher, on any image,
-does not raise the student's loss on the teacher's task (the paper proves this). Here both
-make many steps; how near the weights come to the teacher's was not measured.
+Why: if teacher and student start from the same weights, and the teacher has made one
+small step, then a small step of the student towards any output of the teacher, on any
+image, does not raise the student's loss on the teacher's task (the paper proves this).
+Here both make many steps; how near the weights come to the teacher's was not measured.
 
 Not shown: anything about networks of different kinds, such as the CNN and the MLP of the
-script, or about language models. With the same last layer, one of the five seeds reads 21 %; whether a
-common last layer helps at other settings, as has been reported, was not tried.
+script, or about language models. With the same last layer, one of the five seeds reads 21
+%; whether a common last layer helps at other settings, as has been reported, was not
+tried.
 
 Seconds: 1,350 on one core of an AMD EPYC (Zen 4) that had other work to do.
 

@@ -1,5 +1,6 @@
-"""Claim: no gain is shown for students taught by their equals: the second generation saves
-2 errors (-37 to 42), the third -3 (-19 to 13), two that teach each other 7 (-9 to 22).
+"""Claim: no gain is shown for students taught by their equals: the second generation
+saves 2 errors (-37 to 42), the third -3 (-19 to 13), two that teach each other 7 (-9 to
+22).
 
 Measured, self-distillation: three lines of default students, and no other teacher. The
 first generation learns alone, the second from the first with the default loss (T = 2,

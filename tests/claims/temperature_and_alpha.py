@@ -20,16 +20,16 @@ Errors saved, with 95 % intervals over the teachers:
     T = 20   26.8 (10 to 44)    20.4 (12 to 29)     7.6 ( -1 to 16)
 
 Not shown: that the best cell, T = 4 and alpha = 0.9, is better than most others; and the
-mean of the best of fifteen cells is too good. The three students alone, whose own interval is
-152 to 205, are the same for all cells; twelve students alone made 184 errors on such
-images. The learning rate was chosen on these images, for the student alone. Alpha = 1 was
-not tried.
+mean of the best of fifteen cells is too good. The three students alone, whose own
+interval is 152 to 205, are the same for all cells; twelve students alone made 184 errors
+on such images. The learning rate was chosen on these images, for the student alone. Alpha
+= 1 was not tried.
 
 Seconds: 1,695 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
-Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 3: with 300 or more units
-in each hidden layer all temperatures above 8 gave similar results, with 30 units those
-from 2.5 to 4 were better.
+Source: Hinton, Vinyals and Dean (2015), arXiv:1503.02531, section 3: with 300 or more
+units in each hidden layer all temperatures above 8 gave similar results, with 30 units
+those from 2.5 to 4 were better.
 """
 
 import numpy as np
