@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 
 import kd_mnist
 
@@ -36,27 +37,36 @@ def pytest_collection_modifyitems(config, items):
             )
 
 
+def few(data, n):
+    """``n`` images of a data set, of each class in proportion."""
+    images, labels = data
+    _, images, _, labels = train_test_split(
+        images, labels, test_size=n, stratify=labels, random_state=0
+    )
+    return images, labels
+
+
 @pytest.fixture
 def tiny():
-    """A stratified tenth of the small digits: ``(training set, test set)``."""
-    sets = zip(kd_mnist.load_small_digits(), (150, 60))
-    return [kd_mnist.hold_out(part, n)[1] for part, n in sets]
+    """A tenth of the small digits: ``(training set, test set)``."""
+    train_set, test_set = kd_mnist.load_small_digits()
+    return few(train_set, 150), few(test_set, 60)
 
 
 @pytest.fixture
 def small_world(tmp_path, monkeypatch):
-    """An empty folder with saved networks; little data and at most two epochs."""
+    """An empty folder with saved networks; little data, and always two epochs."""
     monkeypatch.chdir(tmp_path)
     for name in ("teacher", "student_alone", "student_distilled"):
         kind = kd_mnist.TeacherCNN if name == "teacher" else kd_mnist.StudentMLP
         torch.save(kind().state_dict(), f"mnist_{name}.pt")
-    whole_train, hold_out = kd_mnist.train, kd_mnist.hold_out
     train_set, test_set = kd_mnist.load_small_digits()
-    sets = [hold_out(train_set, 320)[1], hold_out(test_set, 100)[1]]
+    sets = few(train_set, 320), few(test_set, 100)
+    whole_train = kd_mnist.train
 
     def short_train(*arguments, epochs, **options):
         options["verbose"] = False
-        return whole_train(*arguments, epochs=min(epochs, 2), **options)
+        return whole_train(*arguments, epochs=2, **options)
 
     monkeypatch.setattr(kd_mnist, "train", short_train)
     monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *sets))

@@ -1,4 +1,4 @@
-"""Getting the data: MNIST's files, no network, hold-outs, the small digits."""
+"""Getting the data: MNIST's files, no network, damage, the small digits."""
 
 import gzip
 import hashlib
@@ -72,12 +72,9 @@ def test_a_damaged_file_is_one_line(fake_mnist, raw, damage):
         "label 10": labels[:-1] + b"\n",
     }
     (raw / "t10k-labels-idx1-ubyte").write_bytes(damaged[damage])
-    folder = str(raw.parents[1])
-    with pytest.raises(SystemExit) as stop:
-        kd_mnist.main(["--dataset", "mnist", "--data-dir", folder, "--out-dir", folder])
-    error = stop.value.code
-    assert error.startswith("kd_mnist.py: error: ") and "\n" not in error
-    assert str(raw) in error and "empty it" in error
+    with pytest.raises(OSError, match="no MNIST in .*; empty it") as error:
+        kd_mnist.load_mnist(raw.parents[1])
+    assert str(raw) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_without_network_auto_warns_and_mnist_asks_for_its_files(raw, capsys):
@@ -89,28 +86,3 @@ def test_without_network_auto_warns_and_mnist_asks_for_its_files(raw, capsys):
     with pytest.raises(OSError, match="t10k-images-idx3-ubyte.*") as error:
         kd_mnist.load_data("mnist", folder)
     assert str(raw) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_another_name_is_no_data_set():
-    for name in ("cifar10", "Digits"):
-        with pytest.raises(ValueError, match='"auto", "mnist" or "digits"'):
-            kd_mnist.load_data(name)
-
-
-def test_hold_out_is_in_proportion_and_repeatable():
-    labels = torch.arange(1000) % 10
-    labels[labels == 9] = 0  # class 0 twice as often, class 9 never
-    numbers = torch.arange(1000)
-    data = numbers, labels
-    (rest, rest_labels), (held, held_labels) = kd_mnist.hold_out(data, 100, seed=3)
-    assert torch.equal(torch.cat([rest, held]).sort().values, numbers)  # each once
-    assert torch.equal(labels[rest], rest_labels)
-    assert torch.bincount(held_labels).tolist() == [20, *[10] * 8]
-    assert torch.equal(kd_mnist.hold_out(data, 100, seed=3)[1][0], held)
-    assert not torch.equal(kd_mnist.hold_out(data, 100, seed=4)[1][0], held)
-
-
-def test_repeat_shows_each_image_as_often():
-    images, labels = kd_mnist.repeat((torch.rand(5, 1, 4, 4), torch.arange(5)), 3)
-    assert torch.bincount(labels).tolist() == [3] * 5
-    assert torch.equal(images[:5], images[10:]) and len(images) == 15

@@ -7,7 +7,7 @@ nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykerne
 pytest.importorskip("ipykernel", reason="pip install nbclient ipykernel")
 nbformat = pytest.importorskip("nbformat")
 pytestmark = pytest.mark.slow
-NEXT_CELL = 'print(type(networks["student distilled", 0]), records[1]["errors"])'
+NEXT_CELL = 'print(type(networks[2]), records[1]["errors"])'
 
 
 @pytest.mark.parametrize("way", ["pasted", "%run"])
@@ -19,8 +19,8 @@ def test_figures_are_shown_and_the_next_cell_has_the_networks(
     cell = "%run kd_mnist.py " + " ".join(TINY)
     if way == "pasted":
         source = alone_in.script.read_text(encoding="utf-8")
-        cell = source.replace("setting(5,", "setting(1,").replace(
-            "setting(20,", "setting(1,"
+        cell = source.replace("default=5,", "default=1,").replace(
+            "default=20,", "default=1,"
         )
         assert cell != source
     cells = [nbformat.v4.new_code_cell(text) for text in (cell, NEXT_CELL)]

@@ -3,13 +3,13 @@
     python tests/claims/ten_pairs.py --data-dir data
 
 Each file is one claim of the README. It prints its numbers, and if it has a picture, it
-writes it to the folder in which it was started. The numbers in the files are those of one
-thread (``OMP_NUM_THREADS=1``); more threads round in another order, and single networks
-then differ by some errors. Unless a file says otherwise, there are three teachers
-(seeds 0, 1, 2) with three students each (seeds 0, 1, 2), all with the settings of the
-script, and intervals are 95 % intervals (Student's t) over teachers: one value from each,
-the mean of its students. Luck that all teachers share, that of the three students and of
-the test images, is not in them.
+writes it to the folder in which it was started. The numbers in the files are those of
+one thread (``OMP_NUM_THREADS=1``); more threads round in another order, and single
+networks then differ by some errors. Unless a file says otherwise, there are three
+teachers (seeds 0, 1, 2) with three students each (seeds 0, 1, 2), all with the settings
+of the script, and intervals are 95 % intervals (Student's t) over teachers: one value
+from each, the mean of its students. Luck that all teachers share, that of the three
+students and of the test images, is not in them.
 """
 
 import argparse
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import nn
 
 # With this, files that import common first find kd_mnist.py, two folders above.
@@ -67,10 +66,22 @@ def new_teacher(
     return teacher
 
 
-def new_student(seed, train_set, test_set, epochs=20, hidden=128, **options):
+def mlp(*hidden):
+    """A StudentMLP with several hidden layers: ``mlp(800, 800)`` is 784-800-800-10."""
+    sizes = [784, *hidden]
+    layers = [nn.Flatten()]
+    for inputs, outputs in zip(sizes, hidden):
+        layers.append(nn.Linear(inputs, outputs))
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], 10))
+
+
+def new_student(
+    seed, train_set, test_set, epochs=20, make_student=StudentMLP, **options
+):
     """A student as in the script; ``options`` are those of ``train``."""
     torch.manual_seed(seed)
-    student = StudentMLP(hidden)
+    student = make_student()
     options = {"epochs": epochs, "seed": seed, "verbose": False, **options}
     kd_mnist.train(student, train_set, test_set, **options)
     return student
@@ -86,68 +97,29 @@ def three_students(name, train_set, test_set, **options):
     return errors
 
 
-def five_epochs(network, data, seed, teacher_logits=None, distillation_loss=None):
-    """Train as textbooks do, with Adam at a constant 1e-3; return the test errors."""
-    train_set, test_set = data
-    kd_mnist.train(
-        network,
-        train_set,
-        test_set,
-        epochs=5,
-        teacher_logits=teacher_logits,
-        distillation_loss=distillation_loss,
-        seed=seed,
-        optimizer=torch.optim.Adam(network.parameters(), lr=1e-3),
-        verbose=False,
-    )
-    return count_errors(network, test_set)
+def train_with(optimizer, batch_loss, n, epochs, seed, batch_size=128, one_cycle=False):
+    """The loop of ``train`` for an optimizer and a loss of one's own.
 
-
-def train_on_moved_images(student, teacher, train_set, seed, loss, epochs=20, lr=7e-3):
-    """Distil as ``train`` does, but move each batch and ask the teacher about it."""
-    images, labels = train_set
-    steps = math.ceil(len(images) / 128)
-    optimizer = torch.optim.Adam(student.parameters(), lr=lr, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
-    generator = torch.Generator().manual_seed(seed)
+    ``batch_loss(batch)`` is the loss of those of the n images that have the indices
+    ``batch``. ``one_cycle``: the learning rate rises and falls as in ``train``.
+    """
+    steps = math.ceil(n / batch_size)  # in each epoch
+    schedule = None
+    if one_cycle:
+        lr = optimizer.param_groups[0]["lr"]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    generator = torch.Generator().manual_seed(seed)  # orders the images
     for _ in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(n, generator=generator)
         for batch in order.tensor_split(steps):
-            x = random_shift(images[batch])
-            with torch.no_grad():
-                teacher_logits = teacher(x)
             optimizer.zero_grad()
-            loss(student(x), teacher_logits, labels[batch]).backward()
+            batch_loss(batch).backward()
             optimizer.step()
-            schedule.step()
-
-
-def feature_layers(cnn):
-    """All of a TeacherCNN but its last layer: images to features (N, 1568)."""
-    first = cnn.conv1, nn.MaxPool2d(2), nn.ReLU()
-    second = cnn.conv2, nn.MaxPool2d(2), nn.ReLU()
-    return nn.Sequential(*first, *second, nn.Flatten())
-
-
-def hidden_layer(student):
-    """The first layers of a StudentMLP: images to its hidden units (N, 128)."""
-    flatten, linear, relu, _ = student
-    return nn.Sequential(flatten, linear, relu)
-
-
-def hints(cnn, images):
-    """The features (N, 1568), less their mean over the images, by their deviation."""
-    features = predict(feature_layers(cnn), images)
-    return (features - features.mean(0)) / (features.std(0) + 1e-3)
-
-
-def limits(values):
-    """The 95 % interval of the mean (Student's t), with one value from each teacher."""
-    margin = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return np.mean(values) - margin, np.mean(values) + margin
+            if schedule is not None:
+                schedule.step()
 
 
 def interval(values):
-    """Text: the mean and, in brackets, its interval."""
-    low, high = limits(values)
+    """Text: the mean and, in brackets, its 95 % interval (Student's t)."""
+    low, high = kd_mnist.interval(values)
     return f"{np.mean(values):.1f} ({low:.1f} to {high:.1f})"

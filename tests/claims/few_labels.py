@@ -1,14 +1,16 @@
-"""Claim: with 1,000 labels, a student that learns from its teacher's soft labels of all
-60,000 images makes 268 errors; alone, with as many steps and moved images, 513.
+"""Claim: with 1,000 labels, distillation saves 245 of 513 errors (157 to 333).
 
-Measured: three teachers (seeds 0 to 2), each with 1,000 training images of its own, drawn
-at random, and their labels; it sees them moved by up to 2 pixels, in batches of 32, for
-60 epochs. Its three default students (seeds 0 to 2) learn for 20 epochs from its soft
-labels of all 60,000 images as they are (T = 2, alpha = 1), and from no label. The first
-control is the same student alone on the same 1,000 labels, with the teacher's moves and
-batches of 32, for as many updates as the distilled student makes (9,376 and 9,380). The
-second sees these images unmoved, in batches of 125, for 9,376 updates too. Nothing was
-chosen on test images.
+The student learns from its teacher's soft labels of all 60,000 images and makes 268
+errors; alone, with as many steps and moved images, it makes 513.
+
+Measured: three teachers (seeds 0 to 2), each with 1,000 training images of its own,
+drawn at random, and their labels; it sees them moved by up to 2 pixels, in batches of
+32, for 60 epochs. Its three default students (seeds 0 to 2) learn for 20 epochs from
+its soft labels of all 60,000 images as they are (T = 2, alpha = 1), and from no label.
+The first control is the same student alone on the same 1,000 labels, with the teacher's
+moves and batches of 32, for as many updates as the distilled student makes (9,376 and
+9,380). The second sees these images unmoved, in batches of 125, for 9,376 updates too.
+Nothing was chosen on test images.
 
 Result: errors of 10,000 test images, with 95 % intervals over the teachers.
     teachers                                  245, 240, 227
@@ -19,9 +21,9 @@ Distilled students save 244.9 errors (156.8 to 333.0) against the first control,
 (752.2 to 968.9) against the second.
 
 Not shown: the best use of 1,000 labels, or of images without labels. The controls keep
-the script's learning rate, which was not chosen for 1,000 images or for batches of 32. A
-part of the difference is that a CNN learns more from 1,000 images than an MLP does; what
-the teacher knows reaches the student through images that nobody labelled.
+the script's learning rate, which was not chosen for 1,000 images or for batches of 32.
+A part of the difference is that a CNN learns more from 1,000 images than an MLP does;
+what the teacher knows reaches the student through images that nobody labelled.
 
 Seconds: 658 on one core of an AMD EPYC (Zen 4) that had other work to do.
 

@@ -11,8 +11,8 @@ that the camera was turned, the picture is turned back. Lines on the paper and d
 shadows are read as ink.
 
 Result: none is claimed. Tests check that a drawn seven gives nearly the same image in
-another place, a third larger, dark on bright paper, and turned by the camera; and that a
-blank picture is said to be blank.
+another place, a third larger, dark on bright paper, and turned by the camera; and that
+a blank picture is said to be blank.
 
 Not shown: how many digits of other writers, pens and cameras would be read
 right; that takes many of them. The percentage is what the network says, not how often

@@ -1,22 +1,23 @@
-"""Claim: for one digit, the most extreme of 62 that only the student alone reads wrong,
-the teacher's soft label names the wrong answer too, with a probability of 0.254 at T = 4.
+"""Claim: for one digit, the soft label names the wrong answer of the student alone.
 
-Measured: it is an illustration, made after a default run (python
-kd_mnist.py, one teacher, one pair of students, seed 0) in the folder with its three
-files of weights. The digit was picked among the test images, for what it shows: see the
-comment below. The picture has the digit, and the teacher's probabilities of the ten
-classes at T = 1, 2, 4 and 20. The white bar is the answer of the
-student alone.
+The digit is the most extreme of 62 that only the student alone reads wrong. The soft
+label gives the wrong answer a probability of 0.254 at T = 4.
 
-Result: 62 of 10,000 test images are read wrong by the student alone only, with a teacher
-that is right and gives the label more than 0.95. The one in the picture, number 9636, is
-a 3; the student alone reads a 5. The teacher's probabilities of 3 and 5 are 0.971 and
-0.029 at T = 1, 0.845 and 0.147 at T = 2, 0.610 and 0.254 at T = 4, 0.178 and 0.150 at T =
-20.
+Measured: it is an illustration, made after a default run (python kd_mnist.py, one
+teacher, one pair of students, seed 0) in the folder with its three files of weights.
+The digit was picked among the test images, for what it shows: see the comment below.
+The picture has the digit, and the teacher's probabilities of the ten classes at T = 1,
+2, 4 and 20. The white bar is the answer of the student alone.
 
-Not shown: that the soft label of this digit, or any like it, made the
-distilled student read it. It is a test image, and no student learned from it; as it was
-picked, it is no evidence.
+Result: 62 of 10,000 test images are read wrong by the student alone only, with a
+teacher that is right and gives the label more than 0.95. The one in the picture, number
+9636, is a 3; the student alone reads a 5. The teacher's probabilities of 3 and 5 are
+0.971 and 0.029 at T = 1, 0.845 and 0.147 at T = 2, 0.610 and 0.254 at T = 4, 0.178 and
+0.150 at T = 20.
+
+Not shown: that the soft label of this digit, or any like it, made the distilled student
+read it. It is a test image, and no student learned from it; as it was picked, it is no
+evidence.
 
 Seconds: 6 on one core of an AMD EPYC (Zen 4).
 

@@ -1,13 +1,15 @@
-"""Claim: on noise, and through three outputs that mean nothing, a student learns to read
-77 % of the test digits (70 to 85; with torch's own first weights 59 %, 36 to 83) if it
-started from its teacher's first weights, and 9 % (8 to 10; 11 %, 6 to 15), no more than
-by guessing, if it did not.
+"""Claim: outputs that mean nothing teach digits, if student and teacher start alike.
+
+On noise, and through three such outputs, the student learns to read 77 % of the test
+digits (70 to 85; with torch's own first weights 59 %, 36 to 83) if it started from its
+teacher's first weights, and 9 % (8 to 10; 11 %, 6 to 15), no more than by guessing, if
+it did not.
 
 Measured: five seeds. A network 784-256-256-13 has ten outputs for the digits and three
 that mean nothing. The teacher learns MNIST with the ten, for 5 epochs; the three get no
-loss. The student learns only the teacher's three outputs (KL at T = 1), for 20 epochs, on
-60,000 images of uniform noise. Then its ten outputs read MNIST's test digits. Pixels go
-from -1 to 1. Adam at 3e-4 and batches of 1,024 are as published. Four students: one
+loss. The student learns only the teacher's three outputs (KL at T = 1), for 20 epochs,
+on 60,000 images of uniform noise. Then its ten outputs read MNIST's test digits. Pixels
+go from -1 to 1. Adam at 3e-4 and batches of 1,024 are as published. Four students: one
 starts from the teacher's first weights, one from others, one shares only the last layer
 with the teacher's start, one only the hidden layers. The student's number of epochs was
 chosen in an earlier trial by another program, which looked at test images; nothing else
@@ -30,26 +32,27 @@ small step, then a small step of the student towards any output of the teacher, 
 image, does not raise the student's loss on the teacher's task (the paper proves this).
 Here both make many steps; how near the weights come to the teacher's was not measured.
 
-Not shown: anything about networks of different kinds, such as the CNN and the MLP of the
-script, or about language models. With the same last layer, one of the five seeds reads 21
-%; whether a common last layer helps at other settings, as has been reported, was not
-tried.
+Not shown: anything about networks of different kinds, such as the CNN and the MLP of
+the script, or about language models. With the same last layer, one of the five seeds
+reads 21 %; whether a common last layer helps at other settings, as has been reported,
+was not tried.
 
 Seconds: 1,350 on one core of an AMD EPYC (Zen 4) that had other work to do.
 
-Source: Cloud et al. (2025), Subliminal Learning, arXiv:2507.14805, section 6, where over
-50 % are read right; arXiv:2605.23645 reports settings where compatible last layers are
-enough.
+Source: Cloud et al. (2025), Subliminal Learning, arXiv:2507.14805, section 6, where
+over 50 % are read right; arXiv:2605.23645 reports settings where compatible last layers
+are enough.
 """
 
 import copy
 
 import torch
-from common import interval, load_mnist
+import torch.nn.functional as F
+from common import interval, load_mnist, train_with
 from matplotlib.figure import Figure
 from torch import nn
 
-from kd_mnist import DistillationLoss, accuracy, predict, train
+from kd_mnist import DistillationLoss, accuracy, predict
 
 SEEDS = range(5)
 
@@ -70,7 +73,7 @@ class Outputs(nn.Module):
 def new_network(seed, as_published):
     """784-256-256-13: ten outputs for the digits, and three that mean nothing.
 
-    As published: normal weights of deviation 1 / sqrt(inputs), biases 0; or torch's own.
+    As published: normal weights, deviation 1 / sqrt(inputs), biases 0; or torch's own.
     """
     torch.manual_seed(seed)
     hidden = nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()
@@ -82,19 +85,19 @@ def new_network(seed, as_published):
     return network
 
 
-def learn(network, train_set, test_set, epochs, teacher_logits=None):
+def learn(network, train_set, epochs, teacher_logits=None):
     """Train as published: Adam at 3e-4, batches of 1,024; KL at T = 1."""
-    train(
-        network,
-        train_set,
-        test_set,
-        epochs=epochs,
-        teacher_logits=teacher_logits,
-        distillation_loss=DistillationLoss(temperature=1.0, alpha=1.0),
-        batch_size=1024,
-        optimizer=torch.optim.Adam(network.parameters(), lr=3e-4),
-        verbose=False,
-    )
+    images, labels = train_set
+    loss = DistillationLoss(temperature=1.0, alpha=1.0)
+
+    def batch_loss(batch):
+        logits = network(images[batch])
+        if teacher_logits is None:
+            return F.cross_entropy(logits, labels[batch])
+        return loss(logits, teacher_logits[batch], labels[batch])
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-4)
+    train_with(optimizer, batch_loss, len(images), epochs, seed=0, batch_size=1024)
 
 
 def percent_right(network):
@@ -117,7 +120,7 @@ for as_published in (True, False):
         hidden_layers = copy.deepcopy(start)  # another start but for the hidden layers
         hidden_layers[5] = copy.deepcopy(other[5])
         teacher = copy.deepcopy(start)
-        learn(Outputs(teacher, 0, 10), train_set, test_set, epochs=5)
+        learn(Outputs(teacher, 0, 10), train_set, epochs=5)
         percents = {
             "teacher": percent_right(teacher),
             "never trained": percent_right(start),
@@ -133,7 +136,7 @@ for as_published in (True, False):
         ):
             student = copy.deepcopy(student)
             three = Outputs(student, 10, 13)
-            learn(three, noise_set, noise_set, epochs=20, teacher_logits=answers)
+            learn(three, noise_set, epochs=20, teacher_logits=answers)
             percents[name] = percent_right(student)
         for name, percent in percents.items():
             found.setdefault((start_name, name), []).append(percent)
