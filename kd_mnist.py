@@ -407,9 +407,9 @@ def print_results(networks, records, test_set):
 
     images, labels = test_set
     print("\nThe first 5 test images")
-    print(f"  {'label':18}{labels[:5].tolist()}")
+    print(f"  {'label':18}{labels[:5].cpu().tolist()}")
     for network, record in zip(networks[:3], records):
-        predicted = predict(network, images[:5]).argmax(1)
+        predicted = predict(network, images[:5]).argmax(1).cpu()
         print(f"  {record['network']:18}{predicted.tolist()}")
 
 
