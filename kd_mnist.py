@@ -35,7 +35,7 @@ from torch import nn
 
 
 class TeacherCNN(nn.Module):
-    """Two convolutions and one linear layer: ``(N, 1, 28, 28)`` to logits ``(N, 10)``."""
+    """Two convolutions, one linear layer: ``(N, 1, 28, 28)`` to logits ``(N, 10)``."""
 
     def __init__(self, channels=16, image_shape=(1, 28, 28), classes=10):
         super().__init__()
@@ -86,9 +86,9 @@ class DistillationLoss(nn.Module):
     A ``temperature`` T above 1 softens p and q, so that small probabilities count. It
     makes the gradient about T^2 times smaller: once as logits are divided by T, once as
     p and q become flat, and so more alike. The factor T^2 makes up for that. ``alpha``,
-    from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, and 1 ignores the hard
-    labels. Both terms are means over the images of the batch: ``batchmean``. (``mean``,
-    torch's default, would also divide by the C classes.)
+    from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, 1 ignores the labels.
+    Both terms are means over the images of the batch: ``batchmean``. (``mean``, torch's
+    default, would also divide by the C classes.)
 
     Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
     labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
@@ -372,7 +372,7 @@ def errors_saved(records):
 
 
 def interval(values):
-    """The 95 % interval (low, high) of the mean of two or more values, by Student's t."""
+    """The 95 % interval (low, high) of the mean of the values, by Student's t."""
     margin = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return float(np.mean(values) - margin), float(np.mean(values) + margin)
 
@@ -417,7 +417,7 @@ def print_results(networks, records, test_set):
 
 
 def draw_curves(records, title=""):
-    """A Figure of the test error after each epoch; several pairs: mean and deviation."""
+    """A Figure of the test error after each epoch; mean and deviation if several."""
     epochs = []
     percent = []
     names = []
@@ -450,7 +450,7 @@ def draw_curves(records, title=""):
 def draw_confusion(records, names=None):
     """A Figure of a confusion matrix for each record, true against predicted class.
 
-    Colour shows the errors, on one scale for all. ``names``: a list, one for each class.
+    Colour shows the errors, on one scale for all. ``names``: one for each class.
     """
     figure = Figure((7, 6.2 * len(records)), dpi=150, layout="constrained")
     grid = figure.subplots(len(records), squeeze=False)
