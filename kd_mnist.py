@@ -83,12 +83,13 @@ class DistillationLoss(nn.Module):
     says "7, but a bit like a 2": that is worth learning. The divergence KL(p || q) says
     how far the student's probabilities q are from the teacher's p: 0 if they are equal.
 
-    A ``temperature`` T above 1 softens p and q, so that small probabilities count. It
-    makes the gradient about T^2 times smaller: once as logits are divided by T, once as
-    p and q become flat, and so more alike. The factor T^2 makes up for that. ``alpha``,
-    from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, 1 ignores the labels.
-    Both terms are means over the images of the batch: ``batchmean``. (``mean``, torch's
-    default, would also divide by the C classes.)
+    A ``temperature`` T above 1 softens p and q, so that small probabilities count. A
+    high T makes the gradient shrink like 1/T^2: once as logits are divided by T, once
+    as p and q become flat and so more alike. The factor T^2 makes up for that.
+
+    ``alpha``, from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, 1 ignores
+    the labels. Both terms are means over the images of the batch: ``batchmean``.
+    (``mean``, torch's default, would also divide by the C classes.)
 
     Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
     labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
