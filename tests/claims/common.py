@@ -97,17 +97,29 @@ def three_students(name, train_set, test_set, **options):
     return errors
 
 
-def train_with(optimizer, batch_loss, n, epochs, seed, batch_size=128, one_cycle=False):
+def train_with(
+    optimizer,
+    batch_loss,
+    n,
+    epochs,
+    seed,
+    batch_size=128,
+    one_cycle=False,
+    cycle_momentum=True,
+):
     """The loop of ``train`` for an optimizer and a loss of one's own.
 
     ``batch_loss(batch)`` is the loss of those of the n images that have the indices
-    ``batch``. ``one_cycle``: the learning rate rises and falls as in ``train``.
+    ``batch``. ``one_cycle``: the learning rate rises and falls as in ``train``, and with
+    ``cycle_momentum`` the momentum falls and rises.
     """
     steps = math.ceil(n / batch_size)  # in each epoch
     schedule = None
     if one_cycle:
         lr = optimizer.param_groups[0]["lr"]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, lr, epochs * steps, cycle_momentum=cycle_momentum
+        )
     generator = torch.Generator().manual_seed(seed)  # orders the images
     for _ in range(epochs):
         order = torch.randperm(n, generator=generator)

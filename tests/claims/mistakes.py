@@ -89,7 +89,7 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import SEEDS, count_errors, interval, new_teacher
+from common import SEEDS, count_errors, interval, new_teacher, train_with
 from sklearn.model_selection import train_test_split
 from torch import nn
 
@@ -309,27 +309,25 @@ RATES = (0.03, 0.1, 0.3, 1.0)
 def learn_with_sgd(seed, data, lr, teacher_logits=None, loss_function=None):
     """A student as in the script, but with SGD in place of Adam: its errors."""
     (images, labels), test_set = data
-    epochs = 20
     torch.manual_seed(seed)
     student = StudentMLP()
-    steps = math.ceil(len(images) / 128)  # in each epoch
     optimizer = torch.optim.SGD(student.parameters(), lr, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, epochs * steps, cycle_momentum=False
+
+    def batch_loss(batch):
+        logits = student(images[batch])
+        if teacher_logits is None:
+            return F.cross_entropy(logits, labels[batch])
+        return loss_function(logits, teacher_logits[batch], labels[batch])
+
+    train_with(
+        optimizer,
+        batch_loss,
+        len(images),
+        epochs=20,
+        seed=seed,
+        one_cycle=True,
+        cycle_momentum=False,
     )
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(epochs):
-        order = torch.randperm(len(images), generator=generator)
-        for batch in order.tensor_split(steps):
-            logits = student(images[batch])
-            if teacher_logits is None:
-                loss = F.cross_entropy(logits, labels[batch])
-            else:
-                loss = loss_function(logits, teacher_logits[batch], labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
     return count_errors(student, test_set)
 
 
