@@ -393,7 +393,7 @@ def print_results(networks, records, test_set):
     print("  moved: errors if each image is moved one pixel down and one right")
 
     saved = errors_saved(records)
-    print(f"\nDistillation saves {round(np.mean(saved), 1):g} errors.")
+    print(f"\nErrors saved by distillation: {round(np.mean(saved), 1):g}")
     if len(saved) == 1:
         print("One pair of students may be luck: --runs 5 trains five pairs.")
     else:

@@ -31,5 +31,5 @@ def test_figures_are_shown_and_the_next_cell_has_the_networks(
     shown = ["image/png" in output.get("data", {}) for output in run.outputs]
     assert sum(shown) == 3
     text = "".join(output.get("text", "") for output in run.outputs)
-    assert "Distillation saves" in text and "digits_*" in text
+    assert "Errors saved by distillation" in text and "digits_*" in text
     assert "StudentMLP" in following.outputs[0]["text"]

@@ -45,7 +45,7 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
         "epoch  1/1   distillation loss",
         "20,490",
         "101,770",
-        "Distillation saves",
+        "Errors saved by distillation",
         "One pair of students may be luck",
         "The first 5 test images",
         "Files: ./digits_*",
