@@ -88,12 +88,12 @@ class DistillationLoss(nn.Module):
     as p and q become flat and so more alike. The factor T^2 makes up for that.
 
     ``alpha``, from 0 to 1, is the *teacher's* weight: 0 ignores the teacher, 1 ignores
-    the labels. Both terms are means over the images of the batch: ``batchmean``.
-    (``mean``, torch's default, would also divide by the C classes.)
+    the labels (if there are none, give zeros). Both terms are means over the images of
+    the batch: ``batchmean``. (``mean``, torch's default, also divides by C.)
 
     Takes the logits ``(N, C)`` of student and teacher, not probabilities, and int64
     labels ``(N,)``; returns a scalar. No gradient reaches the teacher. ``ValueError``
-    if the logits differ in shape, if C is 1, and for T or alpha out of range.
+    if the logits are not both ``(N, C)``, if C is 1, and for T or alpha out of range.
     """
 
     def __init__(self, temperature=2.0, alpha=0.5):
@@ -108,6 +108,8 @@ class DistillationLoss(nn.Module):
     def forward(self, student_logits, teacher_logits, labels):
         if student_logits.shape != teacher_logits.shape:  # (1, C) would be repeated
             raise ValueError("logits of student and teacher must have the same shape")
+        if student_logits.ndim != 2:  # batchmean would add up what is not a class
+            raise ValueError("logits must be (N, C): a row for each prediction")
         if student_logits.shape[1] == 1:  # softmax makes it 1: nothing is learned
             raise ValueError("one class is not enough: write one logit z as (0, z)")
         # torch wants q first, and both as logarithms.
@@ -173,7 +175,7 @@ def train(
 ):
     """Train ``model``, alone or distilled, and return its history: a record per epoch.
 
-    ``ValueError`` for data or logits that would silently teach something wrong,
+    ``ValueError`` for some mistakes in data or logits that nothing else would show,
     ``FloatingPointError`` if training diverges.
     """
     for x, y in (train_set, test_set):
@@ -270,7 +272,7 @@ def show_soft_labels(teacher, images, labels, temperature=2.0):
     grid[1, 0].legend()
     sure = (largest > 0.9).float().mean().item()
     print(
-        f"  (Unusual ones: for {sure:.0%} of the images, one probability exceeds 0.9.)"
+        f"  (Four picked ones: for {sure:.0%} of the images, one class has over 0.9.)"
     )
     return figure
 
@@ -509,7 +511,7 @@ def load_mnist(data_dir="data"):
         reason = " ".join(str(error).split())[:1000]  # in one line
         names = ", ".join(name.removesuffix(".gz") for name, _ in MNIST.resources)
         problem = f"no MNIST in {data_dir}/MNIST/raw ({reason})"
-        advice = f"empty it and put these files there, gzipped or not: {names}"
+        advice = f"empty that folder and put there, gzipped or not: {names}"
         raise OSError(f"{problem}; {advice}") from error
     finally:
         socket.setdefaulttimeout(previous)
@@ -550,7 +552,7 @@ def load_data(dataset="auto", data_dir="data"):
 
 
 def parse_arguments(argv):
-    """The settings of a run; a number that makes no sense ends it with one line."""
+    """The settings of a run; a count, rate, T or alpha out of range ends it."""
     parser = argparse.ArgumentParser(
         description="Train a teacher, and the same student twice: alone and distilled.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -568,7 +570,7 @@ def parse_arguments(argv):
     add("--seed", type=int, default=0, help="seed of the teacher and the first pair")
     held = "training images to set aside and test on, in place of the test set"
     add("--holdout", type=int, default=0, help=held)
-    data = "mnist, digits (scikit-learn's small ones), or auto: digits without MNIST"
+    data = "digits: scikit-learn's small ones; auto: mnist, or digits if it is missing"
     add("--dataset", choices=("auto", "mnist", "digits"), default="auto", help=data)
     add("--data-dir", default="data", help="folder that holds MNIST/raw")
     add("--out-dir", default=".", help="folder for all that is written")
@@ -590,7 +592,7 @@ def parse_arguments(argv):
 def save(start, networks, results, soft_labels):
     """Write weights, results and last the figures, to files that begin with ``start``.
 
-    Weights and confusion matrices are those of the teacher and of the first pair.
+    Weights are those of the teacher and of the first pair, matrices those of the pair.
     """
     names = ("teacher", "student_alone", "student_distilled")
     for name, network in zip(names, networks):
@@ -652,8 +654,10 @@ def main(argv=None):
     }
     for package in ("torch", "torchvision", "scikit-learn"):
         results[package] = version(package)
-    print(f"on {args.device}, threads: {results['threads']}", end=" ")
-    print("(beside other programs, OMP_NUM_THREADS=1 is faster)")
+    line = f"on {args.device}, threads: {results['threads']}"
+    if results["threads"] > 1:
+        line += " (beside other programs, OMP_NUM_THREADS=1 is faster)"
+    print(line)
 
     print("\nteacher\n  It sees images moved by up to a pixel (in the 2015 paper, 2);")
     print("  the students never do. Column 'moved': errors on moved images.")

@@ -72,7 +72,7 @@ def test_a_damaged_file_is_one_line(fake_mnist, raw, damage):
         "label 10": labels[:-1] + b"\n",
     }
     (raw / "t10k-labels-idx1-ubyte").write_bytes(damaged[damage])
-    with pytest.raises(OSError, match="no MNIST in .*; empty it") as error:
+    with pytest.raises(OSError, match="no MNIST in .*; empty that folder") as error:
         kd_mnist.load_mnist(raw.parents[1])
     assert str(raw) in str(error.value) and "\n" not in str(error.value)
 

@@ -45,6 +45,7 @@ GUARDS = {
         "no transform",
     ),
     "one row": (lambda: call_loss((4, 10), (1, 10)), "the same shape"),
+    "pixels": (lambda: call_loss((4, 10, 2, 2), (4, 10, 2, 2)), "a row for each"),
     "one class": (lambda: call_loss((4, 1), (4, 1)), r"\(0, z\)"),
     "T = 0": (lambda: DistillationLoss(0.0, 0.5), "temperature must be"),
     "T is NaN": (lambda: DistillationLoss(float("nan"), 0.5), "temperature must be"),

@@ -67,7 +67,7 @@ def printed(records, capsys):
 
 def test_one_pair_is_not_judged(capsys):
     text = printed(records_of([50], [40]), capsys)
-    assert "saves 10 errors" in text and "may be luck" in text
+    assert "by distillation: 10\n" in text and "may be luck" in text
     assert "interval" not in text
     rows = [line.split() for line in text.splitlines() if line.startswith("student")]
     assert rows[0][2:] == ["12,345", "1.5", "50.00%", "50", "51"]
@@ -95,7 +95,9 @@ def test_several_pairs_are_judged_by_the_interval(
     assert (low, high) == pytest.approx((mean - half, mean + half), rel=2e-3)
     text = printed(records, capsys)
     assert f"{low:.1f} to {high:.1f}" in text and f"{verdict}." in text
-    assert f"saves {round(mean, 1):g} errors." in text and "with this teacher" in text
+    assert (
+        f"by distillation: {round(mean, 1):g}\n" in text and "with this teacher" in text
+    )
 
 
 def test_four_soft_labels_from_clear_to_doubtful(capsys):

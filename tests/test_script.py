@@ -35,7 +35,7 @@ def test_a_whole_run_from_an_empty_folder_without_network(alone_in):
     assert max(map(len, done.stdout.split("\nteacher")[1].splitlines())) <= 80
     story = (
         "1,200 images to train on, 597 to test on",
-        "OMP_NUM_THREADS=1",
+        "on cpu, threads: 1\n",
         "the students never do",
         "epoch  1/1   cross-entropy",
         "The teacher's soft labels",
