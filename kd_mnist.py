@@ -127,7 +127,7 @@ class DistillationLoss(nn.Module):
 def predict(model, images, batch_size=128):
     """Logits ``(N, C)`` of ``model`` for ``images``, in evaluation mode, as float32.
 
-    Then the whole model, frozen parts too, is in the mode that its root had before.
+    Afterwards all parts of the model are in the mode that ``model`` itself had before.
     """
     was_training = model.training
     model.eval()
@@ -222,7 +222,7 @@ def train(
             loss.backward()
             optimizer.step()
             schedule.step()
-            total_loss += loss.detach() * len(batch)  # .item() would wait for a GPU
+            total_loss += loss.detach() * len(batch)  # .item() is slow on a GPU
         record = {"epoch": epoch, "loss": float(total_loss) / len(images)}
         record["seconds"] = time.perf_counter() - started
         if not math.isfinite(record["loss"]):
@@ -272,7 +272,7 @@ def show_soft_labels(teacher, images, labels, temperature=2.0):
     grid[1, 0].legend()
     sure = (largest > 0.9).float().mean().item()
     print(
-        f"  (Four picked ones: for {sure:.0%} of the images, one class has over 0.9.)"
+        f"  (These are picked: for {sure:.0%} of the images, one class has over 0.9.)"
     )
     return figure
 
