@@ -271,9 +271,7 @@ def show_soft_labels(teacher, images, labels, temperature=2.0):
     grid[1, 0].set_ylabel("probability")
     grid[1, 0].legend()
     sure = (largest > 0.9).float().mean().item()
-    print(
-        f"  (These are picked: for {sure:.0%} of the images, one class has over 0.9.)"
-    )
+    print(f"  (Picked ones: in {sure:.0%} of the images, one class has over 0.9.)")
     return figure
 
 

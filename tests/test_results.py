@@ -120,7 +120,7 @@ def test_four_soft_labels_from_clear_to_doubtful(capsys):
     root = p[3].sqrt()
     softened = root / root.sum()
     assert f"label 1   T = 2      1: {softened[1]:.3f}   " in text
-    assert f"for {2 / 7:.0%} of the images" in text
+    assert f"in {2 / 7:.0%} of the images" in text
     heights = [bar.get_height() for bar in charts[1].patches]
     np.testing.assert_allclose(heights, torch.cat([p[3], softened]), rtol=1e-5)
 
