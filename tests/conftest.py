@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def small_world(tmp_path, monkeypatch):
     monkeypatch.setattr(kd_mnist, "train", short_train)
     monkeypatch.setattr(kd_mnist, "load_data", lambda *_: ("digits", *sets))
     return sets
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """This process has no network."""
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it may know another proxy
 
 
 @pytest.fixture

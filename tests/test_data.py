@@ -2,12 +2,10 @@
 
 import gzip
 import hashlib
-import urllib.request
 
 import numpy as np
 import pytest
 import torch
-from conftest import OFFLINE
 from torchvision.datasets import MNIST
 
 import kd_mnist
@@ -31,11 +29,8 @@ def fake_mnist():
 
 
 @pytest.fixture
-def raw(tmp_path, monkeypatch, fake_mnist):
+def raw(tmp_path, monkeypatch, fake_mnist, offline):
     """The folder for MNIST's files, empty; and no network."""
-    for name, value in OFFLINE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it may know another proxy
     sums = []
     for name, content in fake_mnist.items():
         zipped = gzip.compress(content, 1, mtime=0)

@@ -1,7 +1,7 @@
 """The file in a notebook: pasted into a cell, and run by %run."""
 
 import pytest
-from conftest import OFFLINE, ONE_THREAD, TINY
+from conftest import ONE_THREAD, TINY
 
 nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")
 pytest.importorskip("ipykernel", reason="pip install nbclient ipykernel")
@@ -12,9 +12,9 @@ NEXT_CELL = 'print(type(networks[2]), records[1]["errors"])'
 
 @pytest.mark.parametrize("way", ["pasted", "%run"])
 def test_figures_are_shown_and_the_next_cell_has_the_networks(
-    alone_in, monkeypatch, way
+    alone_in, offline, monkeypatch, way
 ):
-    for name, value in {**OFFLINE, **ONE_THREAD}.items():
+    for name, value in ONE_THREAD.items():
         monkeypatch.setenv(name, value)
     cell = "%run kd_mnist.py " + " ".join(TINY)
     if way == "pasted":

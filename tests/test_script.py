@@ -7,12 +7,11 @@ import re
 import runpy
 import subprocess
 import sys
-import urllib.request
 
 import matplotlib.image
 import pytest
 import torch
-from conftest import FIGURES, FILES, OFFLINE, ONE_THREAD, ROOT, TINY, WEIGHTS
+from conftest import FIGURES, FILES, ONE_THREAD, ROOT, TINY, WEIGHTS
 
 import kd_mnist
 
@@ -159,11 +158,10 @@ def test_help_shows_every_default(capsys):
     assert text.count("(default: ") == 14 and "(default: 0.007)" in text
 
 
-def test_on_the_command_line_an_error_of_the_data_is_one_line(tmp_path, monkeypatch):
+def test_on_the_command_line_an_error_of_the_data_is_one_line(
+    tmp_path, monkeypatch, offline
+):
     monkeypatch.chdir(tmp_path)
-    for name, value in OFFLINE.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it may know another proxy
     monkeypatch.setattr(sys, "argv", ["kd_mnist.py", "--dataset", "mnist"])
     message = "^kd_mnist.py: error: no MNIST in data/MNIST/raw .*$"
     with pytest.raises(SystemExit, match=message):

@@ -66,6 +66,7 @@ import torch.nn.functional as F
 from common import (
     SEEDS,
     count_errors,
+    hold_out,
     interval,
     load_mnist,
     new_teacher,
@@ -73,7 +74,6 @@ from common import (
     train_with,
 )
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from kd_mnist import DistillationLoss, StudentMLP, TeacherCNN, predict, train
@@ -226,14 +226,7 @@ for n in (10, 20):
     print(f"{n} labels: the CNN's training saves {interval(saved)} points", flush=True)
 
 # All labels: hints beside the default loss. Their weight is chosen on held-out images.
-images, held_images, labels, held_labels = train_test_split(
-    *train_set,
-    test_size=len(train_set[1]) // 6,
-    stratify=train_set[1],
-    random_state=0,
-)
-rest = images, labels
-held_out = held_images, held_labels
+rest, held_out = hold_out(train_set)
 print("all labels, on held-out training images:")
 teacher = new_teacher(0, rest, held_out)
 three_students("no hints", rest, held_out, teacher_logits=predict(teacher, rest[0]))

@@ -40,30 +40,10 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import SEEDS, count_errors, interval, load_mnist, mlp
+from common import SEEDS, count_errors, interval, load_mnist, mlp, wide_teacher
 from torch import nn
 
 from kd_mnist import DistillationLoss, accuracy, predict
-
-
-def layer(inputs, outputs, dropout):
-    """One layer of the teacher."""
-    linear = nn.Linear(inputs, outputs)
-    return nn.Sequential(
-        linear, nn.BatchNorm1d(outputs), nn.ReLU(), nn.Dropout(dropout)
-    )
-
-
-def new_teacher(seed):
-    """784-2048-1024-512-10, not yet trained."""
-    torch.manual_seed(seed)  # of the first weights and of dropout
-    return nn.Sequential(
-        nn.Flatten(),
-        layer(784, 2048, 0.3),
-        layer(2048, 1024, 0.3),
-        layer(1024, 512, 0.2),
-        nn.Linear(512, 10),
-    )
 
 
 def learn(network, images, labels, epochs, seed, teacher_logits=None):
@@ -100,7 +80,8 @@ images, labels = train_set
 errors = {"teacher": [], "student alone": [], "student distilled": []}
 for seed in SEEDS:
     print(f"teacher {seed}")
-    teacher = new_teacher(seed)
+    torch.manual_seed(seed)  # of the first weights and of dropout
+    teacher = wide_teacher()
     learn(teacher, images, labels, epochs=15, seed=seed)
     teacher.requires_grad_(False)  # frozen; learn has left it in evaluation mode
     teacher_logits = predict(teacher, images)  # asked once
@@ -118,7 +99,8 @@ for seed in SEEDS:
         print(f"{name}, seed {seed}: {values[-1]} errors", flush=True)
 
 print("a teacher of torch.randn with random labels")
-teacher = new_teacher(0)
+torch.manual_seed(0)
+teacher = wide_teacher()
 noise = torch.randn(10_000, 1, 28, 28)
 random_labels = torch.randint(0, 10, (10_000,))
 learn(teacher, noise, random_labels, epochs=2, seed=0)

@@ -53,13 +53,16 @@ and made 206 errors; after a correction of one bias, found on the test set, 98.6
 
 import numpy as np
 import torch
-from common import SEEDS, interval, load_mnist, mlp, new_student, new_teacher
+from common import (
+    SEEDS,
+    interval,
+    large_student,
+    load_mnist,
+    new_student,
+    new_teacher,
+)
 
 from kd_mnist import DistillationLoss, StudentMLP, predict
-
-
-def large_student():
-    return mlp(800, 800)
 
 
 def new_student_without(missing, teacher_logits, seed, make_student=StudentMLP):

@@ -89,8 +89,16 @@ from functools import partial
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import SEEDS, count_errors, interval, new_teacher, train_with
-from sklearn.model_selection import train_test_split
+from common import (
+    SEEDS,
+    count_errors,
+    hold_out,
+    interval,
+    new_teacher,
+    train_with,
+    wide_teacher,
+    with_dropout,
+)
 from torch import nn
 
 import kd_mnist
@@ -224,23 +232,9 @@ def losses(train_set, test_set):
 # %% Part 2: networks with dropout and batch normalisation, left in the wrong mode
 
 
-def layer(inputs, outputs, dropout):
-    """One hidden layer whose answer depends on the mode: train() or eval()."""
-    linear = nn.Linear(inputs, outputs)
-    return nn.Sequential(
-        linear, nn.BatchNorm1d(outputs), nn.ReLU(), nn.Dropout(dropout)
-    )
-
-
-def wide_teacher():
-    """784-2048-1024-512-10, that of fully_connected.py."""
-    hidden = layer(784, 2048, 0.3), layer(2048, 1024, 0.3), layer(1024, 512, 0.2)
-    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(512, 10))
-
-
 def small_student():
     """784-512-256-10."""
-    hidden = layer(784, 512, 0.2), layer(512, 256, 0.2)
+    hidden = with_dropout(784, 512, 0.2), with_dropout(512, 256, 0.2)
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(256, 10))
 
 
@@ -342,15 +336,9 @@ def sgd(train_set, test_set):
     """Choose rates on held-out images; then three teachers with three students."""
     right_at_4 = partial(right, t=4.0, alpha=0.9)
     left_out_at_4 = partial(t_squared_left_out, t=4.0, alpha=0.9)
-    images, held_images, labels, held_labels = train_test_split(
-        *train_set,
-        test_size=len(train_set[1]) // 6,  # 10,000 of MNIST's 60,000
-        stratify=train_set[1],
-        random_state=0,
-    )
-    chosen_on = (images, labels), (held_images, held_labels)
+    chosen_on = hold_out(train_set)
     teacher = new_teacher(0, *chosen_on)
-    logits = predict(teacher, images)
+    logits = predict(teacher, chosen_on[0][0])
     rate = best_rate("alone", chosen_on)
     new_rate = best_rate("T^2 left out", chosen_on, logits, left_out_at_4)
 

@@ -44,30 +44,21 @@ those from 2.5 to 4 were better.
 
 import numpy as np
 import seaborn
-from common import SEEDS, interval, load_mnist, new_teacher, three_students
+from common import SEEDS, hold_out, interval, load_mnist, new_teacher, three_students
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from sklearn.model_selection import train_test_split
 
 from kd_mnist import DistillationLoss, predict
 
 TEMPERATURES = (1, 2, 4, 8, 20)
 ALPHAS = (0.1, 0.5, 0.9, 1)
 
-train_set, _ = load_mnist()  # no test image is used
-images, held_images, labels, held_labels = train_test_split(
-    *train_set,
-    test_size=len(train_set[1]) // 6,  # 10,000 of MNIST's 60,000
-    stratify=train_set[1],
-    random_state=0,
-)
-train_set = images, labels
-held_out = held_images, held_labels
+train_set, held_out = hold_out(load_mnist()[0])  # no test image is used
 alone = np.mean(three_students("alone", train_set, held_out))
 errors = np.zeros((len(SEEDS), len(ALPHAS), len(TEMPERATURES)))
 for seed in SEEDS:
     teacher = new_teacher(seed, train_set, held_out)
-    teacher_logits = predict(teacher, images)
+    teacher_logits = predict(teacher, train_set[0])
     for row, alpha in enumerate(ALPHAS):
         for column, temperature in enumerate(TEMPERATURES):
             found = three_students(

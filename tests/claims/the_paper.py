@@ -35,8 +35,8 @@ import torch.nn.functional as F
 from common import (
     SEEDS,
     interval,
+    large_student,
     load_mnist,
-    mlp,
     move_by_two,
     new_teacher,
     three_students,
@@ -45,10 +45,6 @@ from common import (
 from kd_mnist import DistillationLoss, accuracy, predict
 
 ONE_PIXEL = (-1, 0, 1)
-
-
-def large_student():
-    return mlp(800, 800)
 
 
 train_set, test_set = load_mnist()
