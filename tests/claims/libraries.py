@@ -31,11 +31,12 @@ Result, as it comes; "weighs" is what the library's own weight weighs:
     vit-pytorch 1.26.14 DistillWrapper      teacher  yes      images     1.000    0.000
 With this, every gradient is 1.000 times that of this page, cosine 1.000, and so is the
 value but for textbrewer, whose cross-entropy is larger (5.027 and 2.580 times):
-    torch         soft_target_loss_weight=alpha, ce_loss_weight=1 - alpha
-    keras         loss=keras.losses.KLDivergence(), student_loss_weight=1 - alpha
+    torch         T=T, soft_target_loss_weight=alpha, ce_loss_weight=1 - alpha
+    keras         temperature=T, loss=keras.losses.KLDivergence(), and
+                  student_loss_weight=1 - alpha
     timm          temperature=T, task_loss_weight=1 - alpha
     torchdistill  temperature=T, alpha=1 - alpha; where that is 0, T**2 times the loss
-    modelopt      reduction="batchmean", StaticLossBalancer(alpha)
+    modelopt      temperature=T, reduction="batchmean", StaticLossBalancer(alpha)
     fasterai      partial(SoftTarget, T=T), weight=alpha; T is 5 unless told
     textbrewer    kd_loss_weight=alpha * T**2, hard_label_weight=1 - alpha
     trl           T**2 * generalized_jsd_loss(s, t, beta=0.0, temperature=T)
